@@ -3,7 +3,7 @@
 //! Texts that the Go shim also has are exact copies, because containerd and its clients match on
 //! them.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Duration};
 
 use containerd_shim_protos::ttrpc;
 use ttrpc::proto::Code;
@@ -72,6 +72,12 @@ pub enum TaskError {
         source: RuntimeError,
         /// The path of the copy of CRIU's own log, in the bundle.
         dump: PathBuf,
+    },
+    /// The root filesystem is still being unmounted. A later delete continues to wait for it.
+    #[error("failed to unmount the root filesystem: it did not end within {} s", after.as_secs())]
+    UnmountHangs {
+        /// How long the delete has taken.
+        after: Duration,
     },
     /// The kernel refused the new size of the terminal.
     #[error("failed to resize the terminal: {0}")]
@@ -148,6 +154,7 @@ impl TaskError {
             Self::Denied(Denied::State { .. })
             | Self::Runtime { .. }
             | Self::Checkpoint { .. }
+            | Self::UnmountHangs { .. }
             | Self::Resize(_)
             | Self::KillExec(_)
             | Self::KillWithoutRuntime { .. }

@@ -17,7 +17,7 @@ use containerd_shim_protos::{
 
 use super::{
     TaskError,
-    container::{Command, CreateRequest, ExecRequest},
+    container::{Command, CreateRequest, DeletedTask, ExecRequest},
     supervisor::Supervisor,
     wire,
 };
@@ -63,6 +63,13 @@ impl Service {
     }
 }
 
+impl Service {
+    /// What the container `id`, which is deleted, still answers to a request about its init.
+    fn deleted(&self, id: &str, process: &ProcessId) -> Option<DeletedTask> {
+        self.supervisor.deleted(id).filter(|_| *process == ProcessId::Init)
+    }
+}
+
 #[async_trait]
 impl Task for Service {
     async fn state(
@@ -71,7 +78,11 @@ impl Task for Service {
         request: api::StateRequest,
     ) -> Answer<api::StateResponse> {
         let process = ProcessId::from_exec_id(&request.exec_id);
-        let snapshot = self.call(&request.id, |reply| Command::State { process, reply }).await?;
+        let deleted = self.deleted(&request.id, &process).and_then(|task| task.last_state);
+        let snapshot = match deleted {
+            Some(snapshot) => snapshot,
+            None => self.call(&request.id, |reply| Command::State { process, reply }).await?,
+        };
         Ok(wire::state(request.id, request.exec_id, snapshot))
     }
 
@@ -101,6 +112,10 @@ impl Task for Service {
         request: api::DeleteRequest,
     ) -> Answer<api::DeleteResponse> {
         let process = ProcessId::from_exec_id(&request.exec_id);
+        if let Some(task) = self.deleted(&request.id, &process) {
+            self.supervisor.delete_was_repeated(&request.id);
+            return Ok(wire::deleted(task.deleted));
+        }
         let deleted = self.call(&request.id, |reply| Command::Delete { process, reply }).await?;
         Ok(wire::deleted(deleted))
     }

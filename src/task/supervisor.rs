@@ -5,7 +5,7 @@
 //! an await.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -16,9 +16,13 @@ use tokio::{
 
 use super::{
     Shared, TaskError,
-    container::{self, CreateRequest, Handle},
+    container::{self, CreateRequest, DeletedTask, Handle},
     lifecycle::Denied,
 };
+
+/// The most deleted containers that are remembered. Only a pod with many restarts has more, and
+/// their clients have long received their answers.
+const DELETED_MAX: usize = 64;
 
 /// The containers of one shim. Clones share them.
 #[derive(Debug, Clone)]
@@ -38,6 +42,8 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Containers {
     handles: HashMap<String, Handle>,
+    /// The containers that were deleted last, oldest first.
+    deleted: VecDeque<(String, DeletedTask)>,
     /// The async tasks of the containers. Each removes its handle from `handles` before it ends.
     tasks: JoinSet<()>,
     /// Whether Shutdown has been accepted, so that no new container is created.
@@ -82,6 +88,7 @@ impl Supervisor {
             }
             let (handle, commands) = Handle::channel();
             containers.had_containers = true;
+            containers.deleted.retain(|(id, _)| *id != request.id);
             // The handle is inserted before the create begins: a second create with this id must
             // fail, and State must not wait for the create.
             containers.handles.insert(request.id.clone(), handle);
@@ -90,7 +97,7 @@ impl Supervisor {
             while containers.tasks.try_join_next().is_some() {}
             let forget = {
                 let (supervisor, id) = (self.clone(), request.id.clone());
-                Box::new(move || supervisor.forget(&id))
+                Box::new(move |kept| supervisor.forget(&id, kept))
             };
             let owner = container::spawn(self.shared(), forget, request, commands, reply);
             containers.tasks.spawn(owner);
@@ -107,9 +114,29 @@ impl Supervisor {
         self.lock().handles.get(id).cloned().ok_or(TaskError::Denied(Denied::NotCreated))
     }
 
+    /// What a deleted container still answers; `None` if its id is unknown or used again.
+    pub(super) fn deleted(&self, id: &str) -> Option<DeletedTask> {
+        let containers = self.lock();
+        containers.deleted.iter().find(|(deleted, _)| deleted == id).map(|(_, task)| task.clone())
+    }
+
+    /// A repeated delete was answered, so its client knows that the container is gone.
+    pub(super) fn delete_was_repeated(&self, id: &str) {
+        for (_, task) in self.lock().deleted.iter_mut().filter(|(deleted, _)| deleted == id) {
+            task.last_state = None;
+        }
+    }
+
     /// Removes a container that is deleted, so that its id can be used again.
-    fn forget(&self, id: &str) {
-        self.lock().handles.remove(id);
+    fn forget(&self, id: &str, kept: Option<DeletedTask>) {
+        let mut containers = self.lock();
+        containers.handles.remove(id);
+        if let Some(kept) = kept {
+            containers.deleted.push_back((id.to_owned(), kept));
+            if containers.deleted.len() > DELETED_MAX {
+                containers.deleted.pop_front();
+            }
+        }
     }
 
     /// Handles Shutdown. It is accepted if the shim has no container, and ignored otherwise, as by

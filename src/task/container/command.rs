@@ -85,7 +85,7 @@ pub(crate) struct ExecRequest {
 }
 
 /// The answer to State.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct StateAnswer {
     pub(crate) bundle: PathBuf,
     /// The pid in the shim's pid namespace; `None` if the process does not exist yet.
@@ -113,6 +113,17 @@ pub(crate) struct Deleted {
     pub(crate) pid: Option<i32>,
     /// When and how the process has ended; `None` if it never ran.
     pub(crate) end: Option<ProcessEnd>,
+}
+
+/// What a deleted container still answers, because the client of the delete may not have received
+/// the answer. containerd would otherwise keep a task that it can neither show nor delete.
+#[derive(Debug, Clone)]
+pub(crate) struct DeletedTask {
+    /// The answer to a repeated delete.
+    pub(crate) deleted: Deleted,
+    /// The answer to State, which a client calls before it repeats the delete. `None` if the client
+    /// has received the answer of the delete.
+    pub(crate) last_state: Option<StateAnswer>,
 }
 
 /// When and how a process has ended, for the answers to Wait and Delete. Unlike an [`Exit`] it can

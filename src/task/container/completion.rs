@@ -3,6 +3,7 @@
 use super::{
     command::{Deleted, Reply},
     create::{Created, RunningInit},
+    delete::UnmountTask,
 };
 use crate::{
     model::Exit,
@@ -65,6 +66,8 @@ pub(super) enum Completion {
     Deleted {
         reply: Reply<Deleted>,
         result: Result<(), TaskError>,
+        /// The unmount that still runs after its time limit.
+        unmount: Option<UnmountTask>,
     },
     /// The operation has ended, and the owner has nothing to do: any client was already answered.
     Answered,

@@ -61,7 +61,6 @@ pub(super) async fn create(
     request: &CreateRequest,
     cancel: &Cancel,
 ) -> Result<Created, TaskError> {
-    let runtime = |source| TaskError::Runtime { what: "OCI runtime create failed", source };
     let runc = Runc::new(
         &request.options,
         &shared.namespace,
@@ -70,7 +69,7 @@ pub(super) async fn create(
         shared.reaper.clone(),
     );
     // A create without a runtime fails before it has changed anything.
-    let binary = runc.path().map_err(runtime)?;
+    let binary = runc.path().map_err(runtime("OCI runtime create failed"))?;
     let runc = Arc::new(runc);
     let to_prepare = request.clone();
     let spec = blocking(Work::File, move || prepare_bundle(&to_prepare)).await?;
@@ -261,6 +260,11 @@ pub(super) fn take_over(
 /// has no error.
 pub(super) fn runtime_error(what: &'static str, source: RuntimeError, io: &ProcessIo) -> TaskError {
     TaskError::Runtime { what, source: source.quoting(&io.runtime_output()) }
+}
+
+/// Wraps a runtime's error with the operation that failed, in the wording of the Go shim.
+pub(super) fn runtime(what: &'static str) -> impl FnOnce(RuntimeError) -> TaskError {
+    move |source| TaskError::Runtime { what, source }
 }
 
 /// Removes the parts of a container that a failed create has made. A failure to remove a part is

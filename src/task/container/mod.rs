@@ -12,6 +12,7 @@
 mod command;
 mod completion;
 mod create;
+mod delete;
 mod exec;
 mod kill;
 mod operations;
@@ -19,7 +20,7 @@ mod owner;
 mod process;
 
 pub(super) use command::{
-    Command, CreateRequest, Deleted, ExecRequest, Handle, ListedProcess, ProcessEnd, StateAnswer,
-    Status,
+    Command, CreateRequest, Deleted, DeletedTask, ExecRequest, Handle, ListedProcess, ProcessEnd,
+    StateAnswer, Status,
 };
 pub(super) use owner::spawn;

@@ -10,7 +10,8 @@ use tokio::task::JoinSet;
 use super::{
     command::{CreateRequest, Deleted, ListedProcess, Reply},
     completion::Completion,
-    create::{self, blocking},
+    create::{self, blocking, runtime},
+    delete::{Unmount, close, delete},
     exec::{self, ExecPlan},
     kill::{self, KillTarget},
 };
@@ -24,16 +25,10 @@ use crate::{
         TaskError,
         cgroup::{Cgroup, OomWatch},
         io::ProcessIo,
-        rootfs,
         shared::Shared,
         workers::Work,
     },
 };
-
-/// The longest time for which a delete drains the output of a dead process. A caller of Delete
-/// waits ten seconds, in which the runtime's delete must end as well (containerd
-/// #13377).
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The longest time for which a report of init's exit waits until the exit is in the bundle's file.
 const EXIT_FILE_MAX: Duration = Duration::from_secs(1);
@@ -371,20 +366,30 @@ impl Operations {
         });
     }
 
-    /// Drains and closes the streams of init, then deletes the container and unmounts `rootfs`.
+    /// Drains and closes the streams of init, then deletes the container and unmounts its root
+    /// filesystem.
     pub(super) fn delete(
         &mut self,
         runc: Arc<Runc>,
         id: String,
         io: Option<ProcessIo>,
-        rootfs: Option<PathBuf>,
+        mut unmount: Unmount,
         reply: Reply<Deleted>,
     ) {
         let work = async move {
             close(io).await;
-            delete(&runc, &id, rootfs).await
+            let result = delete(&runc, &id, &mut unmount).await;
+            (unmount, result)
         };
-        self.run(work, |result| Completion::Deleted { reply, result });
+        self.tasks.spawn(async move {
+            let (unmount, result) =
+                unless_panicked(work).await.unwrap_or((Unmount::None, Err(TaskError::Abandoned)));
+            let unmount = match unmount {
+                Unmount::InProgress(task) => Some(task),
+                Unmount::None | Unmount::Of(_) => None,
+            };
+            Completion::Deleted { reply, result, unmount }
+        });
     }
 
     /// Runs an operation that changes no state of the owner. Its result is sent directly to the
@@ -428,31 +433,4 @@ pub(super) struct CheckpointDirectories {
     pub(super) work: PathBuf,
     /// Whether the shim has chosen `work`, and removes it after the checkpoint.
     pub(super) work_is_temporary: bool,
-}
-
-/// Drains and closes the streams of a process, if it has any.
-async fn close(io: Option<ProcessIo>) {
-    if let Some(io) = io {
-        // A background child may hold the output for an unlimited time, so the result is ignored.
-        io.drain(DRAIN_TIMEOUT).await;
-        io.close();
-    }
-}
-
-/// Deletes the container with the runtime, then unmounts its root filesystem.
-async fn delete(runc: &Runc, id: &str, rootfs: Option<PathBuf>) -> Result<(), TaskError> {
-    // If there is no state, an earlier delete succeeded in the runtime and failed at the unmount,
-    // or the runtime has lost its state. In both cases the delete continues.
-    if runc.has_state(id) {
-        runc.delete(id, false, None).await.map_err(runtime("failed to delete task"))?;
-    }
-    if let Some(rootfs) = rootfs {
-        blocking(Work::File, move || rootfs::unmount_recursive(&rootfs)).await?;
-    }
-    Ok(())
-}
-
-/// Wraps a runtime's error with the operation that failed, in the wording of the Go shim.
-fn runtime(what: &'static str) -> impl FnOnce(crate::runc::RuntimeError) -> TaskError {
-    move |source| TaskError::Runtime { what, source }
 }

@@ -1,11 +1,111 @@
 //! Requests of which the client, the runtime or containerd does not do its part.
 
-use containerd_shim_protos::ttrpc::proto::Code;
+use std::{thread, time::Duration};
 
-use crate::harness::Node;
+use containerd_shim_protos::{api::Status, ttrpc::proto::Code};
+
+use crate::harness::{Node, Shim, deadline};
 
 /// Signals that end no process, as a terminal and its user send them.
 const HARMLESS: [u32; 5] = [1, 10, 12, 28, 34];
+
+/// Runs the container of `bundle` until it was killed.
+fn killed(node: &Node, id: &str) -> Shim {
+    let bundle = node.bundle(id);
+    let shim = node.shim(&bundle);
+    shim.run(&bundle).kill();
+    shim.wait(id, "").unwrap();
+    shim
+}
+
+/// Check that a delete of which the client went away can be found out and repeated: the task is
+/// shown as stopped, and the delete has the same answer until the id is used again.
+#[test]
+fn a_delete_without_its_client_is_answered_again() {
+    for silently in [false, true] {
+        let node = Node::new();
+        let daemon = node.daemon();
+        let shim = killed(&node, "web");
+        let exit = shim.wait("web", "").unwrap();
+        let hold = node.runtime().hold("delete");
+        let gone = match silently {
+            // containerd's client has given up, and containerd does not say so to the shim.
+            true => Some(shim.in_background(|task| task.delete("web", ""))),
+            false => {
+                let impatient = shim.reconnect().with_deadline(Duration::from_millis(500));
+                assert!(impatient.delete("web", "").unwrap_err().is_late());
+                None
+            }
+        };
+        hold.wait_until_reached();
+        thread::sleep(Duration::from_millis(2200));
+        hold.release();
+        daemon.wait_for("delete web 137");
+        drop(gone.map(thread::JoinHandle::join));
+        let state = shim.state("web", "").unwrap();
+        assert_eq!(state.status.enum_value(), Ok(Status::STOPPED));
+        assert_eq!((state.exit_status, &state.exited_at), (137, &exit.exited_at));
+        for _ in 0..3 {
+            let again = shim.delete("web", "").unwrap();
+            assert_eq!((again.exit_status, &again.exited_at), (137, &exit.exited_at));
+            assert_eq!(again.pid, state.pid);
+        }
+        // Now the client knows.
+        assert_eq!(shim.state("web", "").unwrap_err().code, Some(Code::NOT_FOUND));
+        assert_eq!(node.runtime().calls("delete").len(), 1);
+        assert_eq!(daemon.event_lines().len(), 4);
+        shim.shut_down();
+        node.wait_until_empty();
+    }
+}
+
+/// Check that the id of a remembered delete can be used again, and that the new container has
+/// its own answers.
+#[test]
+fn a_remembered_delete_does_not_answer_for_a_new_container() {
+    let node = Node::new();
+    let bundle = node.bundle("web");
+    let shim = node.shim(&bundle);
+    node.runtime().payload("web", "exit 3");
+    shim.run(&bundle);
+    shim.wait("web", "").unwrap();
+    assert_eq!(shim.delete("web", "").unwrap().exit_status, 3);
+    assert_eq!(shim.delete("web", "").unwrap().exit_status, 3);
+    node.runtime().payload("web", "exec sleep 600");
+    shim.run(&bundle);
+    assert_eq!(shim.delete("web", "").unwrap_err().message, "cannot delete a running process");
+    shim.kill("web", "", 9).unwrap();
+    shim.wait("web", "").unwrap();
+    assert_eq!(shim.delete("web", "").unwrap().exit_status, 137);
+    assert_eq!(shim.delete("web", "").unwrap().exit_status, 137);
+    assert_eq!(shim.delete("other", "").unwrap_err().code, Some(Code::NOT_FOUND));
+    assert_eq!(shim.delete("web", "probe").unwrap_err().code, Some(Code::NOT_FOUND));
+}
+
+/// Check that a delete with a runtime that hangs ends before its caller gives up, with an error
+/// that names the runtime, and that a later delete succeeds.
+#[test]
+fn a_delete_that_hangs_names_what_hangs() {
+    let node = Node::new();
+    let daemon = node.daemon();
+    let shim = killed(&node, "web");
+    let hold = node.runtime().hold("delete");
+    let failure = shim.with_deadline(Duration::from_secs(10)).delete("web", "").unwrap_err();
+    let runtime = node.runtime().path().display().to_string();
+    assert_eq!(
+        failure.message,
+        format!("failed to delete task: {runtime} delete did not end within 5 s and was killed")
+    );
+    deadline::until("no child", || shim.process.children().is_empty());
+    assert_eq!(shim.state("web", "").unwrap().exit_status, 137);
+    hold.release();
+    assert_eq!(shim.delete("web", "").unwrap().exit_status, 137);
+    shim.shut_down();
+    assert_eq!(
+        daemon.event_lines(),
+        ["create web", "start web", "exit web web 137", "delete web 137"]
+    );
+}
 
 /// Check that only a signal that ends a process aborts a create, and that others are refused as
 /// long as there is no process.

@@ -1,9 +1,17 @@
-//! Creates that die half-way: nothing is left of them.
+//! Creates that die half-way, and deletes of which the client dies: nothing is left of either.
 
-use crate::harness::containerd::{Containerd, Version};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::harness::{
+    containerd::{Containerd, Version},
+    deadline,
+};
 
 on_every_containerd! {
     a_create_that_dies_leaves_no_cgroup,
+    a_delete_without_its_client_can_be_repeated,
 }
 
 /// Puts a script in front of the runtime; `$real` is the runtime itself.
@@ -32,4 +40,32 @@ fn a_create_that_dies_leaves_no_cgroup(version: Version) {
             containerd.assert_nothing_left_but_fifos();
         }
     }
+}
+
+/// Check that a task can be removed after the client of its delete was killed while the runtime was
+/// busy, and that its shim ends then.
+fn a_delete_without_its_client_can_be_repeated(version: Version) {
+    let containerd = Containerd::start(version);
+    let events = containerd.events();
+    let (began, ended) = (containerd.path("began"), containerd.path("ended"));
+    wrap_runtime(
+        &containerd,
+        &format!(
+            "case \"$*\" in *' delete c') touch {}; sleep 3; \"$real\" \"$@\"; touch {}; exit;; esac",
+            began.display(),
+            ended.display()
+        ),
+    );
+    containerd.detached("c", &[], &["sh", "-c", "exit 7"]);
+    events.wait_topic("/tasks/exit", "c");
+    let client = containerd.program(&["task", "rm", "c"]).spawn();
+    deadline::until("the delete to begin", || began.exists());
+    client.signal(Signal::SIGKILL);
+    client.wait();
+    deadline::until("the delete to end", || ended.exists());
+    events.wait_topic("/tasks/delete", "c");
+    let again = containerd.program(&["task", "rm", "c"]).within(Duration::from_secs(20)).run();
+    assert!(again.stderr_text().contains("exit code 7"), "{}", again.stderr_text());
+    containerd.ctr(&["container", "rm", "c"]).success();
+    containerd.assert_nothing_left();
 }

@@ -1,13 +1,16 @@
 //! Handling of completions: the ends of operations, and the exit of init.
 
-use std::ops::ControlFlow;
+use std::{
+    ops::ControlFlow,
+    time::{Duration, Instant},
+};
 
 use nix::sys::signal::Signal;
 use tokio::sync::oneshot;
 
 use super::{
     super::{
-        command::{Deleted, ProcessEnd, Reply},
+        command::{Deleted, DeletedTask, ProcessEnd, Reply},
         completion::Completion,
         create::{Created, RunningInit},
     },
@@ -28,6 +31,10 @@ use crate::{
         },
     },
 };
+
+/// The duration of a delete after which its client may have given up: people do, and containerd
+/// does not report it to the shim.
+const ABANDONED_AFTER: Duration = Duration::from_secs(2);
 
 impl Container {
     /// Handles a completion. Breaks if the container no longer exists, so that its async task ends.
@@ -85,7 +92,10 @@ impl Container {
             }
             Completion::ExecExited { exec_id, exit } => self.exec_exited(&exec_id, exit),
             Completion::ExecDeleted { exec_id, reply } => self.exec_deleted(&exec_id, reply),
-            Completion::Deleted { reply, result } => return self.delete_completed(reply, result),
+            Completion::Deleted { reply, result, unmount } => {
+                self.unmount = unmount;
+                return self.delete_completed(reply, result);
+            }
             Completion::Answered => {}
         }
         // Any completion can be the last one for which the report of init's exit has waited.
@@ -103,7 +113,7 @@ impl Container {
             Ok(made) => *made,
             Err(error) => {
                 tracing::info!(id = self.request.id, %error, "failed to create a container");
-                (self.forget)();
+                (self.forget)(None);
                 answer(reply, Err(error));
                 // A failed create has removed what it had created, so these deletes have nothing to
                 // do.
@@ -213,16 +223,24 @@ impl Container {
     pub(super) fn deleted(&mut self, reply: Reply<Deleted>) -> ControlFlow<()> {
         let exit = self.state.exit();
         let deleted = Deleted { pid: self.init_pid, end: exit.map(ProcessEnd::from) };
+        let last_state = self.answer_state(&ProcessId::Init).ok();
         self.apply(Fact::DeleteEnded { ok: true });
-        (self.forget)();
         if let Some(watched) = self.watched.take() {
             watched.deleted();
         }
         tracing::info!(id = self.request.id, "container deleted");
         self.publish(TaskEvent::delete(&self.request.id, deleted.pid, exit));
+        let requests = self.joined_deletes.len() + 1;
+        // A client that has given up is noticed only if its request had a deadline or its
+        // connection has ended. Otherwise a long wait without a second request is the only sign.
+        let began = self.delete_began.unwrap_or_else(Instant::now);
+        let may_be_gone = requests == 1 && began.elapsed() >= ABANDONED_AFTER;
+        let mut received = false;
         for reply in self.joined_deletes.drain(..).chain([reply]) {
-            answer(reply, Ok(deleted));
+            received |= reply.send(Ok(deleted)).is_ok();
         }
+        let last_state = last_state.filter(|_| may_be_gone || !received);
+        (self.forget)(Some(DeletedTask { deleted, last_state }));
         ControlFlow::Break(())
     }
 }

@@ -8,15 +8,16 @@ use std::{
     collections::{BTreeMap, VecDeque},
     ops::ControlFlow,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::mpsc;
 
 use self::execs::ExecEntry;
 use super::{
-    command::{Command, CreateRequest, Deleted, Reply},
+    command::{Command, CreateRequest, Deleted, DeletedTask, Reply},
     completion::Completion,
+    delete::UnmountTask,
     operations::Operations,
     process::Process,
 };
@@ -47,9 +48,10 @@ const ENDING_GRACE: Duration = Duration::from_secs(2);
 /// refused.
 const MAX_DEFERRED: usize = 256;
 
-/// Removes the container from the shim's containers, so that its id can be used again. It is a
-/// function, so that this module does not depend on the supervisor, which depends on it.
-pub(crate) type Forget = Box<dyn Fn() + Send>;
+/// Removes the container from the shim's containers, so that its id can be used again. Receives
+/// what is to be answered to a repeated delete; `None` if the create failed. It is a function, so
+/// that this module does not depend on the supervisor, which depends on it.
+pub(crate) type Forget = Box<dyn Fn(Option<DeletedTask>) + Send>;
 
 /// The state of one container. Only the container's own async task uses it.
 struct Container {
@@ -91,6 +93,11 @@ struct Container {
     /// Delete requests that were received during the create or during another delete. All receive
     /// the result of that operation.
     joined_deletes: Vec<Reply<Deleted>>,
+    /// When the first delete began; `None` before.
+    delete_began: Option<Instant>,
+    /// The unmount of the root filesystem that an earlier delete has begun and given up waiting
+    /// for.
+    unmount: Option<UnmountTask>,
     /// The reply to a delete of a container that was never started, after the runtime's delete has
     /// ended: the answer is sent after init's exit.
     reply_after_exit: Option<Reply<Deleted>>,
@@ -134,6 +141,8 @@ pub(crate) fn spawn(
         operations: Operations::default(),
         deferred: VecDeque::new(),
         joined_deletes: Vec::new(),
+        delete_began: None,
+        unmount: None,
         reply_after_exit: None,
         request,
     };

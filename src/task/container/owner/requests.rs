@@ -1,11 +1,12 @@
 //! Requests to the container and to its init.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use super::execs::ExecEntry;
 use super::{
     super::{
         command::{Command, Deleted, ListedProcess, ProcessEnd, Reply, StateAnswer, Status},
+        delete::Unmount,
         kill::KillTarget,
         operations::CheckpointDirectories,
     },
@@ -209,11 +210,13 @@ impl Container {
                     return answer(reply, Err(Denied::NotCreated.into()));
                 };
                 self.state = state;
+                self.delete_began.get_or_insert_with(Instant::now);
                 // The root filesystem is unmounted only if the shim has mounted it.
                 let rootfs = (!self.request.rootfs.is_empty())
                     .then(|| Bundle::new(&self.request.bundle).rootfs());
                 let io = self.init.detach();
-                self.operations.delete(runc, self.id(), io, rootfs, reply);
+                let unmount = self.unmount.take();
+                self.operations.delete(runc, self.id(), io, Unmount::of(rootfs, unmount), reply);
             }
             Err(Denied::Busy) => self.defer(Command::Delete { process: ProcessId::Init, reply }),
             Err(denied) => answer(reply, Err(denied.into())),

@@ -94,7 +94,7 @@ fn a_slow_unmount_holds_up_its_own_delete_alone() {
     shim.start("web", "").unwrap();
     shim.kill("web", "", 9).unwrap();
     shim.wait("web", "").unwrap();
-    let slow = Delayed::umount(shim.process);
+    let slow = Delayed::umount(shim.process, 3);
     let impatient = shim.reconnect().with_deadline(Duration::from_secs(1));
     assert!(impatient.delete("web", "").unwrap_err().is_late());
     let again = shim.in_background(|task| task.delete("web", ""));
@@ -104,6 +104,27 @@ fn a_slow_unmount_holds_up_its_own_delete_alone() {
     assert_eq!(again.join().unwrap().unwrap().exit_status, 137);
     drop(slow);
     assert!(quick.state("web", "").is_err());
+    assert_eq!(node.runtime().calls("delete").len(), 1);
+}
+
+/// Check that a delete gives up on an unmount that hangs, with an error that says so, and that the
+/// next delete goes on with that unmount.
+#[test]
+fn a_hanging_unmount_is_named_and_left_to_the_next_delete() {
+    let node = Node::new();
+    let bundle = node.bundle("web");
+    let shim = node.shim(&bundle);
+    let tmpfs = Mount { type_: "tmpfs".into(), source: "tmpfs".into(), ..Default::default() };
+    shim.create(&CreateTaskRequest { rootfs: vec![tmpfs], ..bundle.create() }).unwrap();
+    shim.start("web", "").unwrap();
+    shim.kill("web", "", 9).unwrap();
+    shim.wait("web", "").unwrap();
+    let slow = Delayed::umount(shim.process, 9);
+    let failure = shim.with_deadline(Duration::from_secs(10)).delete("web", "").unwrap_err();
+    assert_eq!(failure.message, "failed to unmount the root filesystem: it did not end within 7 s");
+    assert_eq!(shim.state("web", "").unwrap().exit_status, 137);
+    assert_eq!(shim.delete("web", "").unwrap().exit_status, 137);
+    drop(slow);
     assert_eq!(node.runtime().calls("delete").len(), 1);
 }
 
@@ -168,11 +189,11 @@ impl Delayed {
     /// The delay of each write.
     pub(super) const WRITE: Duration = Duration::from_secs(20);
 
-    /// Delays each unmount by three seconds.
+    /// Delays each unmount.
     #[track_caller]
-    fn umount(process: Process) -> Self {
-        let inject = ["-e", "trace=umount2", "-e", "inject=umount2:delay_enter=3000000"];
-        Self::attach(process, &inject.map(str::to_owned))
+    fn umount(process: Process, seconds: u32) -> Self {
+        let delay = format!("inject=umount2:delay_enter={seconds}s");
+        Self::attach(process, &["-e", "trace=umount2", "-e", &delay].map(str::to_owned))
     }
 
     /// Delays each write to one of `files` by [`WRITE`](Self::WRITE).
