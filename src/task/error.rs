@@ -73,6 +73,12 @@ pub enum TaskError {
         /// The path of the copy of CRIU's own log, in the bundle.
         dump: PathBuf,
     },
+    /// The runtime's checkpoint succeeded and wrote nothing.
+    #[error("the OCI runtime wrote no checkpoint to {}", directory.display())]
+    NoImage {
+        /// The directory for the image.
+        directory: PathBuf,
+    },
     /// The root filesystem is still being unmounted. A later delete continues to wait for it.
     #[error("failed to unmount the root filesystem: it did not end within {} s", after.as_secs())]
     UnmountHangs {
@@ -154,6 +160,7 @@ impl TaskError {
             Self::Denied(Denied::State { .. })
             | Self::Runtime { .. }
             | Self::Checkpoint { .. }
+            | Self::NoImage { .. }
             | Self::UnmountHangs { .. }
             | Self::Resize(_)
             | Self::KillExec(_)

@@ -1,7 +1,13 @@
 //! The operations of a container: work that takes time. Each operation runs concurrently with the
 //! container's owner and ends with one [`Completion`], which the owner receives.
 
-use std::{panic::AssertUnwindSafe, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs,
+    panic::AssertUnwindSafe,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use futures::FutureExt as _;
@@ -191,7 +197,13 @@ impl Operations {
                 .await;
             }
             let dump = bundle.join("criu-dump.log");
-            result.map_err(|source| TaskError::Checkpoint { source, dump })
+            result.map_err(|source| TaskError::Checkpoint { source, dump })?;
+            // A client that believes in the image may remove the container.
+            blocking(Work::File, move || match has_files(&to.image) {
+                true => Ok(()),
+                false => Err(TaskError::NoImage { directory: to.image }),
+            })
+            .await
         });
     }
 
@@ -433,4 +445,9 @@ pub(super) struct CheckpointDirectories {
     pub(super) work: PathBuf,
     /// Whether the shim has chosen `work`, and removes it after the checkpoint.
     pub(super) work_is_temporary: bool,
+}
+
+/// Whether a directory exists and is not empty.
+fn has_files(directory: &Path) -> bool {
+    fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some())
 }

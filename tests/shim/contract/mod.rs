@@ -9,6 +9,7 @@ mod execs;
 mod holding;
 mod info;
 mod leaving;
+mod legacy;
 mod lifecycle;
 mod log;
 mod options;

@@ -1,17 +1,18 @@
 //! Creates that die half-way, and deletes of which the client dies: nothing is left of either.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use nix::sys::signal::Signal;
 
 use crate::harness::{
-    containerd::{Containerd, Version},
+    containerd::{Containerd, RUNTIME, Version},
     deadline,
 };
 
 on_every_containerd! {
     a_create_that_dies_leaves_no_cgroup,
     a_delete_without_its_client_can_be_repeated,
+    options_of_old_clients_are_accepted,
 }
 
 /// Puts a script in front of the runtime; `$real` is the runtime itself.
@@ -68,4 +69,22 @@ fn a_delete_without_its_client_can_be_repeated(version: Version) {
     assert!(again.stderr_text().contains("exit code 7"), "{}", again.stderr_text());
     containerd.ctr(&["container", "rm", "c"]).success();
     containerd.assert_nothing_left();
+}
+
+/// Check that `ctr run --no-pivot` works under this shim's own name, for which clients of 1.6 and
+/// 1.7 send the options of containerd's oldest shim.
+fn options_of_old_clients_are_accepted(version: Version) {
+    let containerd = Containerd::start(version);
+    let calls = containerd.path("calls");
+    wrap_runtime(&containerd, &format!("echo \"$*\" >>{}", calls.display()));
+    assert_eq!(RUNTIME, "io.containerd.lookout.v2");
+    containerd.run("c", &["--rm", "--no-pivot"], &["true"]).run().success();
+    let calls = read(&calls);
+    let create = calls.lines().find(|call| call.contains(" create ")).expect("a create");
+    assert!(create.contains(" --no-pivot "), "{create}");
+    containerd.assert_nothing_left();
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).expect("the runtime has written it")
 }

@@ -164,12 +164,14 @@ impl Container {
         options: CheckpointOptions,
         reply: Reply<()>,
     ) {
-        let image = if path.is_empty() { &self.request.options.criu_image_path } else { path };
-        if image.is_empty() {
+        // containerd passes a directory of its own as `path` if it does not know the type of the
+        // options. The client's directory is then in the options only.
+        let candidates = [options.image_path(), path, &self.request.options.criu_image_path];
+        let Some(image) = candidates.into_iter().find(|path| !path.is_empty()) else {
             let why =
                 "neither the request nor the runtime options name a directory for the image".into();
             return answer(reply, Err(TaskError::Invalid { what: "checkpoint path", why }));
-        }
+        };
         let bundle = self.request.bundle.clone();
         let to = CheckpointDirectories {
             image: PathBuf::from(image),

@@ -1,8 +1,9 @@
 //! The runtime options of a request: `containerd.runc.v1.Options`.
 //!
-//! They come in one of two messages. `ctr` and clients that know runc send the options themselves.
+//! They come in one of several messages. Clients that know runc send the options themselves.
 //! containerd's CRI plugin sends `runtimeoptions.v1.Options`, which is TOML in a file or in the
-//! message, to any runtime that is not named `io.containerd.runc.v2`.
+//! message, to any runtime that is not named `io.containerd.runc.v2`. containerd 1.6 and 1.7 send
+//! the messages of their oldest shim to such a runtime: see `legacy`.
 
 use std::{ffi::OsString, io, path::PathBuf};
 
@@ -13,6 +14,8 @@ use containerd_shim_protos::{
 use serde::{Deserialize, Serialize};
 
 use crate::sys::regular_file;
+
+mod legacy;
 
 /// The largest size in bytes of a TOML file with options.
 const TOML_MAX: u64 = 1 << 20;
@@ -66,7 +69,7 @@ fn is_zero(number: &u32) -> bool {
 /// The options of a request could not be decoded.
 #[derive(Debug, thiserror::Error)]
 pub enum OptionsError {
-    /// The message has neither of the two supported types.
+    /// The message has none of the supported types.
     #[error("unknown runtime options type {type_url:?}")]
     UnknownType {
         /// The type of the message, as received.
@@ -127,6 +130,8 @@ impl Options {
             Some("containerd.runc.v1.Options") => {
                 oci::Options::parse_from_bytes(&any.value).map(Self::from).map_err(decode)
             }
+            Some(legacy::CREATE_OPTIONS) => legacy::create_options(&any.value).map_err(decode),
+            Some(legacy::RUNC_OPTIONS) => legacy::runc_options(&any.value).map_err(decode),
             Some("runtimeoptions.v1.Options") => {
                 let config = TomlConfig::parse(&any.value).map_err(decode)?;
                 config.read().and_then(|text| Self::from_toml(&text))
@@ -291,12 +296,22 @@ impl CheckpointOptions {
         let Some(any) = any.filter(|any| !any.type_url.is_empty()) else {
             return Ok(Self::default());
         };
-        if any.type_url.rsplit('/').next() != Some("containerd.runc.v1.CheckpointOptions") {
-            return Err(OptionsError::UnknownType { type_url: any.type_url.clone() });
-        }
-        oci::CheckpointOptions::parse_from_bytes(&any.value)
+        let message = match any.type_url.rsplit('/').next() {
+            Some("containerd.runc.v1.CheckpointOptions") => {
+                oci::CheckpointOptions::parse_from_bytes(&any.value)
+            }
+            Some(legacy::CHECKPOINT_OPTIONS) => legacy::checkpoint_options(&any.value),
+            _ => return Err(OptionsError::UnknownType { type_url: any.type_url.clone() }),
+        };
+        message
             .map(|message| Self { message })
             .map_err(|source| OptionsError::Decode { type_url: any.type_url.clone(), source })
+    }
+
+    /// The directory for the image; empty if the request names it.
+    #[must_use]
+    pub fn image_path(&self) -> &str {
+        &self.message.image_path
     }
 
     /// CRIU's working directory; empty if the shim chooses it.
