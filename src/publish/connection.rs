@@ -1,6 +1,6 @@
 //! The connection to containerd's events service.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use containerd_shim_protos::{
     api::Empty,
@@ -58,6 +58,14 @@ impl Connection {
         self.client =
             client.ok().and_then(Result::ok).map(|client| Events(EventsClient::new(client)));
         self.client.is_some()
+    }
+
+    /// How long containerd has served at its socket, which it creates when it starts. Zero if that
+    /// cannot be found out.
+    pub(super) fn served_for(&self) -> Duration {
+        let path = self.address.trim_start_matches("unix://");
+        let created = fs::metadata(path).and_then(|attributes| attributes.modified());
+        created.ok().and_then(|created| created.elapsed().ok()).unwrap_or_default()
     }
 
     /// Forwards an event once, on the existing connection or on a new one.

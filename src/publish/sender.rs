@@ -20,11 +20,11 @@ use super::{
     unjournaled::Unjournaled,
 };
 
-/// Delay between a reconnect and the first event sent after it. containerd keeps no history of
-/// events, so its clients need time to reconnect and subscribe before the replay.
+/// Delay between the return of containerd and the first event sent to it. containerd keeps no
+/// history of events, so its clients need time to reconnect and subscribe before the replay.
 const REPLAY_DELAY: Duration = Duration::from_secs(2);
 
-/// Interval of attempts to connect while containerd is unreachable.
+/// Interval of attempts to reach containerd.
 const RETRY: Duration = Duration::from_millis(500);
 
 /// Publishes events to containerd. Clones share one queue.
@@ -204,6 +204,7 @@ impl Journaled<'_> {
     async fn deliver(&mut self, record: &[u8]) {
         // A record that does not decode can never be delivered, and would block all others.
         let Ok(envelope) = Envelope::parse_from_bytes(record) else { return };
+        let mut reconnected = false;
         loop {
             match self.connection.forward(&envelope).await {
                 Forwarded::Acknowledged => return,
@@ -215,16 +216,32 @@ impl Journaled<'_> {
                     );
                     return;
                 }
-                Forwarded::Unreachable => self.reconnect().await,
+                Forwarded::Unreachable => {
+                    // The first failure only shows that the connection is old: containerd may have
+                    // been restarted long ago.
+                    if reconnected {
+                        tracing::warn!("containerd does not take task events: retrying");
+                        tokio::time::sleep(RETRY).await;
+                    }
+                    self.reconnect().await;
+                    reconnected = true;
+                }
             }
         }
     }
 
+    /// Connects to containerd. If it was away until just now, gives its clients the time to
+    /// subscribe.
     async fn reconnect(&mut self) {
-        tracing::warn!("containerd is unreachable: keeping task events and retrying");
+        let mut was_down = false;
         while !self.connection.connect().await {
+            if !was_down {
+                tracing::warn!("containerd is unreachable: keeping task events and retrying");
+            }
+            was_down = true;
             tokio::time::sleep(RETRY).await;
         }
-        tokio::time::sleep(REPLAY_DELAY).await;
+        let served_for = if was_down { Duration::ZERO } else { self.connection.served_for() };
+        tokio::time::sleep(REPLAY_DELAY.saturating_sub(served_for)).await;
     }
 }

@@ -1,10 +1,13 @@
 //! Requests of which the client, the runtime or containerd does not do its part.
 
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use containerd_shim_protos::{api::Status, ttrpc::proto::Code};
 
-use crate::harness::{Node, Shim, deadline};
+use crate::harness::{Behaviour, Node, Shim, deadline};
 
 /// Signals that end no process, as a terminal and its user send them.
 const HARMLESS: [u32; 5] = [1, 10, 12, 28, 34];
@@ -145,4 +148,68 @@ fn a_harmless_signal_does_not_abort_a_create() {
         create.join().unwrap().unwrap_err();
         hold.release();
     }
+}
+
+/// Check that the first event after a restart of containerd waits only for clients that may still
+/// have to subscribe: not if containerd has been back for two seconds, and neither does the shim
+/// then stay longer.
+#[test]
+fn an_event_long_after_a_restart_is_not_delayed() {
+    let node = Node::new();
+    let daemon = node.daemon();
+    let bundle = node.bundle("web");
+    let shim = node.shim(&bundle);
+    let init = shim.run(&bundle);
+    daemon.wait_for("start web");
+    daemon.stop_listening();
+    daemon.listen_again();
+    thread::sleep(Duration::from_millis(2500));
+    let begun = Instant::now();
+    init.kill();
+    daemon.wait_for("exit web web 137");
+    shim.delete("web", "").unwrap();
+    shim.shut_down();
+    assert!(begun.elapsed() < Duration::from_millis(1500), "{:?}", begun.elapsed());
+    assert!(daemon.event_lines().ends_with(&["delete web 137".into()]));
+}
+
+/// Check that an event right after a restart of containerd still waits for its clients.
+#[test]
+fn an_event_right_after_a_restart_waits_for_subscribers() {
+    let node = Node::new();
+    let daemon = node.daemon();
+    let bundle = node.bundle("web");
+    let shim = node.shim(&bundle);
+    let init = shim.run(&bundle);
+    daemon.wait_for("start web");
+    daemon.stop_listening();
+    daemon.listen_again();
+    let begun = Instant::now();
+    init.kill();
+    daemon.wait_for("exit web web 137");
+    assert!(begun.elapsed() > Duration::from_millis(1500), "{:?}", begun.elapsed());
+    shim.delete("web", "").unwrap();
+}
+
+/// Check that a containerd that accepts connections and no events is not asked without a pause.
+#[test]
+fn a_containerd_that_refuses_events_is_not_flooded() {
+    let node = Node::new();
+    let daemon = node.daemon();
+    let bundle = node.bundle("web");
+    let shim = node.shim(&bundle);
+    shim.run(&bundle);
+    daemon.wait_for("start web");
+    thread::sleep(Duration::from_millis(2200));
+    for behaviour in [Behaviour::HangUp, Behaviour::Refuse(Code::UNAVAILABLE)] {
+        let before = daemon.event_lines().len();
+        daemon.set_behaviour(behaviour);
+        shim.exec("web", &format!("probe{before}")).unwrap();
+        thread::sleep(Duration::from_secs(2));
+        daemon.set_behaviour(Behaviour::Acknowledge);
+        let received = daemon.event_lines().len() - before;
+        assert!((2..20).contains(&received), "{behaviour:?}: {received}");
+    }
+    shim.remove("web");
+    daemon.wait_for("delete web 137");
 }
