@@ -3,6 +3,7 @@
 
 use std::{
     io::{self, Read as _, Write as _},
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -22,7 +23,14 @@ pub(super) fn run() -> Outcome {
     let mut stdin = Vec::new();
     io::stdin().take(INPUT_MAX).read_to_end(&mut stdin)?;
     let options = (!stdin.is_empty()).then(|| Any::parse_from_bytes(&stdin)).transpose()?;
-    let binary = runc::find(&Options::decode(options.as_ref())?.binary_name)?;
+    let name = Options::decode(options.as_ref())?.binary_name;
+    let binary = match runc::find(&name) {
+        Ok(binary) => Some(binary),
+        // containerd also asks without options, before it knows which runtime a container will use.
+        // If `runc` is not installed then, only its features are unknown.
+        Err(_) if name.is_empty() => None,
+        Err(error) => return Err(error.into()),
+    };
     let info = RuntimeInfo {
         name: NAME.to_owned(),
         version: MessageField::some(RuntimeVersion {
@@ -31,7 +39,7 @@ pub(super) fn run() -> Outcome {
             ..Default::default()
         }),
         options: MessageField::from_option(options),
-        features: MessageField::from_option(features(&binary)),
+        features: MessageField::from_option(binary.as_deref().and_then(features)),
         ..Default::default()
     };
     io::stdout().write_all(&info.write_to_bytes()?)?;
@@ -40,7 +48,7 @@ pub(super) fn run() -> Outcome {
 
 /// The output of `BINARY features`; `None` if the runtime has no such verb or prints no JSON
 /// object.
-fn features(binary: &std::path::Path) -> Option<Any> {
+fn features(binary: &Path) -> Option<Any> {
     let mut command = Command::new(binary);
     command.arg("features").stdin(Stdio::null()).stderr(Stdio::null());
     #[expect(clippy::disallowed_methods, reason = "this process serves nothing and has no reaper")]

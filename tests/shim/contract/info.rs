@@ -5,13 +5,21 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use containerd_shim_protos::{protobuf::Message as _, types::introspection::RuntimeInfo};
+use containerd_shim_protos::{
+    protobuf::{Message as _, well_known_types::any::Any},
+    types::introspection::RuntimeInfo,
+};
 
 use crate::harness::{Node, any, tools};
 
 fn run(flag: &str, stdin: &[u8]) -> Output {
+    run_in(&std::env::var("PATH").unwrap(), flag, stdin)
+}
+
+fn run_in(path: &str, flag: &str, stdin: &[u8]) -> Output {
     let mut child = Command::new(tools::SHIM)
         .arg(flag)
+        .env("PATH", path)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -67,6 +75,20 @@ fn a_runtime_without_features_has_none() {
         let info = info(&node.bundle("web").options().write_to_bytes().unwrap());
         assert!(info.features.is_none(), "{script}");
         assert_eq!(info.name, "containerd-shim-lookout-v2");
+    }
+}
+
+/// Check that without options and without `runc` in PATH the answer has no features, and is no
+/// error: containerd logs an error at every create otherwise.
+#[test]
+fn without_options_a_missing_runc_is_no_error() {
+    for stdin in [Vec::new(), Any::default().write_to_bytes().unwrap()] {
+        let output = run_in("/nonexistent", "-info", &stdin);
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        assert_eq!(output.status.code(), Some(0));
+        let info = RuntimeInfo::parse_from_bytes(&output.stdout).unwrap();
+        assert_eq!(info.name, "containerd-shim-lookout-v2");
+        assert!(info.features.is_none());
     }
 }
 
