@@ -14,13 +14,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{
-    Runc,
-    capture::Capture,
-    error::{Reason, RuntimeError},
-    log,
-    scratch::Scratch,
-};
+use super::{Runc, capture::Capture, error::RuntimeError, log, scratch::Scratch};
 use crate::{
     model::{Exit, RuntimeCall},
     sys::{nofile, process::SpawnAttr},
@@ -203,8 +197,7 @@ impl Runc {
                 )
             }
         };
-        let error = RuntimeError::Failed { reason: Reason::of(&message), message, logged };
-        Err(error.quoting(&printed.unwrap_or_default()))
+        Err(RuntimeError::failed(&message, logged).quoting(&printed.unwrap_or_default()))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{io, path::PathBuf, time::Duration};
 
 use super::path::NotFound;
+use crate::model::printable::safe_text;
 
 /// A call of the runtime failed.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +37,7 @@ pub enum RuntimeError {
         /// The cause, as far as the shim distinguishes causes.
         reason: Reason,
         /// The last error in the runtime's log. If the log has no error: the runtime's exit status
-        /// and the end of its output.
+        /// and the end of its output. Bounded and safe to print.
         message: String,
         /// Whether `message` is complete, because it comes from the log or already quotes the
         /// runtime's output.
@@ -92,6 +93,20 @@ impl Reason {
     }
 }
 
+/// The largest length of a runtime's message in bytes, before it is escaped.
+const MESSAGE_MAX: usize = 4096;
+
+/// A message in a form that is safe to print, without the middle of a text that is longer than
+/// [`MESSAGE_MAX`]: the beginning says what failed, and the end says why.
+fn printable(message: &str) -> String {
+    if message.len() <= MESSAGE_MAX {
+        return safe_text(message.as_bytes());
+    }
+    let head = message.floor_char_boundary(MESSAGE_MAX / 4);
+    let tail = message.ceil_char_boundary(message.len() - MESSAGE_MAX * 3 / 4);
+    format!("{}…{}", safe_text(&message.as_bytes()[..head]), safe_text(&message.as_bytes()[tail..]))
+}
+
 impl RuntimeError {
     /// Appends `printed`, the runtime's output, to the message, unless the message is already
     /// complete.
@@ -100,8 +115,7 @@ impl RuntimeError {
         let printed = printed.trim();
         match self {
             Self::Failed { message, logged: false, .. } if !printed.is_empty() => {
-                let message = format!("{message}: {printed}");
-                Self::Failed { reason: Reason::of(&message), message, logged: true }
+                Self::failed(&format!("{message}: {printed}"), true)
             }
             other => other,
         }
@@ -116,6 +130,12 @@ impl RuntimeError {
                 false
             }
         }
+    }
+
+    /// The error of a runtime that failed with this message, which may be any text of any length:
+    /// clients print it to terminals and write it to logs.
+    pub(super) fn failed(message: &str, logged: bool) -> Self {
+        Self::Failed { reason: Reason::of(message), message: printable(message), logged }
     }
 
     /// The cause of the failure; [`Reason::Other`] if the runtime itself did not report one.

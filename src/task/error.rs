@@ -181,10 +181,10 @@ impl TaskError {
     }
 }
 
-/// The first line of a text. The error of a checkpoint contains only this line, as with `criuError`
-/// of the Go shim.
+/// The first line of a runtime's message, in which the ends of lines are escaped. The error of a
+/// checkpoint contains only this line, as with `criuError` of the Go shim.
 fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
+    text.split(r"\n").next().unwrap_or_default()
 }
 
 fn kill_text(error: &RuntimeError) -> String {

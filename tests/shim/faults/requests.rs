@@ -213,3 +213,40 @@ fn a_containerd_that_refuses_events_is_not_flooded() {
     shim.remove("web");
     daemon.wait_for("delete web 137");
 }
+
+/// Check that what a runtime says reaches a client bounded and without characters that act on its
+/// terminal or forge lines of its log, with the beginning and the end of a long text.
+#[test]
+fn a_message_of_the_runtime_is_bounded_and_escaped() {
+    let node = Node::new();
+    let bundle = node.bundle("web");
+    let shim = node.shim(&bundle);
+    let long = r#"printf '{"level":"error","msg":"begin \\u001b[2J\\u202e\\n%s end"}\n' "$(head -c 900000 /dev/zero | tr '\0' x)" >>"$log"; exit 1"#;
+    let printed = r"printf 'begin \033[2J\nout\377'; exit 1";
+    let is_safe = |message: &str| {
+        assert!(message.contains("begin"), "{message:.200}");
+        assert!(message.contains(r"\x1b[2J"), "{message:.200}");
+        let acts = |character: char| character.is_control() || character == '\u{202e}';
+        assert!(!message.contains(acts), "{message:.200}");
+        assert!(message.len() < 6000, "{}", message.len());
+    };
+    node.runtime().before("create", long);
+    let message = shim.create(&bundle.create()).unwrap_err().message;
+    is_safe(&message);
+    assert!(message.ends_with("x end"), "{}", &message[message.len() - 20..]);
+    node.runtime().reset("create");
+    shim.run(&bundle);
+    for (verb, call) in [
+        ("kill", (|shim| shim.kill("web", "", 10).map(drop)) as fn(&Shim) -> Result<(), _>),
+        ("pause", |shim| shim.pause("web").map(drop)),
+        ("update", |shim| shim.update("web", "{}").map(drop)),
+        ("checkpoint", |shim| shim.checkpoint("web", "/tmp/nowhere".as_ref(), None).map(drop)),
+    ] {
+        for script in [long, printed] {
+            node.runtime().before(verb, script);
+            is_safe(&call(&shim).unwrap_err().message);
+        }
+        node.runtime().reset(verb);
+    }
+    shim.remove("web");
+}

@@ -28,7 +28,7 @@ fn long_output_of_a_failed_runtime_is_quoted_in_part() {
         .map(Result::unwrap_err)
     {
         assert!(failure.message.contains("exit status 77"), "{:.200}", failure.message);
-        assert!(failure.message.contains("err\nerr"), "{:.200}", failure.message);
+        assert!(failure.message.contains(r"err\nerr"), "{:.200}", failure.message);
         assert!(failure.message.len() < 6000, "{}", failure.message.len());
     }
 }
