@@ -79,7 +79,8 @@ pub struct NotAChild {
 impl Reaper {
     /// Spawns `command` in a process group of its own.
     ///
-    /// Call it on the main thread only: see [`process::spawn`].
+    /// Call it on the main thread only, unless the child may outlive the calling thread: see
+    /// [`process::spawn`].
     ///
     /// # Errors
     ///

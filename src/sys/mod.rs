@@ -11,6 +11,7 @@ cfg_if::cfg_if! {
         pub mod fd;
         pub mod file;
         pub mod idmap;
+        pub mod loop_device;
         pub mod nofile;
         pub mod pidfd;
         pub mod pipe;

@@ -71,8 +71,8 @@ pub(super) async fn create(
     // A create without a runtime fails before it has changed anything.
     let binary = runc.path().map_err(runtime("OCI runtime create failed"))?;
     let runc = Arc::new(runc);
-    let to_prepare = request.clone();
-    let spec = blocking(Work::File, move || prepare_bundle(&to_prepare)).await?;
+    let (to_prepare, reaper) = (request.clone(), shared.reaper.clone());
+    let spec = blocking(Work::File, move || prepare_bundle(&to_prepare, &reaper)).await?;
     let owns_pid_namespace = spec.owns_pid_namespace();
     let cgroups_path = spec.cgroups_path().to_owned();
     // The observer must know the container before the runtime makes its first process.
@@ -296,7 +296,7 @@ async fn undo(runc: &Runc, request: &CreateRequest, cgroups_path: Option<String>
 
 /// Writes the files that the delete verb will read, mounts the root filesystem, and reads the OCI
 /// specification. Blocks.
-fn prepare_bundle(request: &CreateRequest) -> Result<Spec, TaskError> {
+fn prepare_bundle(request: &CreateRequest, reaper: &Reaper) -> Result<Spec, TaskError> {
     let bundle = Bundle::new(&request.bundle);
     let spec = bundle.spec()?;
     bundle.forget_init();
@@ -304,7 +304,7 @@ fn prepare_bundle(request: &CreateRequest) -> Result<Spec, TaskError> {
     // them to clean up.
     bundle.write_options(&request.options)?;
     if !request.rootfs.is_empty() {
-        rootfs::mount_all(&request.rootfs, &bundle.make_rootfs()?)?;
+        rootfs::mount_all(&request.rootfs, &bundle.make_rootfs()?, reaper)?;
     }
     Ok(spec)
 }

@@ -6,8 +6,8 @@
 //!
 //! The semantics are those of containerd's `core/mount`, so that a snapshotter's mounts have the
 //! same result with this shim. Some kinds and options are refused before anything is mounted, with
-//! an error that names them ([`MountError::Unsupported`]): `fuse.*` types, `loop`, and the
-//! `X-containerd.*` options and types that containerd's mount manager should have resolved.
+//! an error that names them ([`MountError::Unsupported`]): the `X-containerd.*` options and types
+//! that containerd's mount manager should have resolved.
 
 use std::{
     fs, io,
@@ -25,8 +25,12 @@ use nix::{
 };
 
 use self::{idmap::Layers, options::Options};
-use crate::sys;
+use crate::{
+    reaper::Reaper,
+    sys::{self, loop_device::LoopDevice},
+};
 
+mod helper;
 mod idmap;
 mod options;
 mod overlay;
@@ -82,7 +86,15 @@ pub enum MountError {
         /// The error of openat2(2).
         source: io::Error,
     },
-    /// The kernel refused a mount.
+    /// The program that makes mounts of this kind is not installed.
+    #[error("failed to mount {kind}: {program} is not in PATH")]
+    NoHelper {
+        /// The kind of file system.
+        kind: String,
+        /// The name of the program.
+        program: String,
+    },
+    /// The kernel or the mount helper refused a mount.
     #[error("failed to mount {kind} {source_path:?} at {target:?}")]
     Mount {
         /// The kind of file system.
@@ -91,7 +103,7 @@ pub enum MountError {
         source_path: String,
         /// The mount point that was asked for.
         target: PathBuf,
-        /// The error that the kernel returned.
+        /// The error that the kernel returned, or that of the helper with its output.
         source: io::Error,
     },
     /// The list of mounts of this process could not be read.
@@ -107,20 +119,24 @@ pub enum MountError {
     },
 }
 
-/// Mounts all of `mounts`, in order, at or below `rootfs`, which must be absolute. Blocks.
+/// Mounts all of `mounts`, in order, at or below `rootfs`, which must be absolute. `reaper` spawns
+/// the helpers of FUSE file systems. Blocks.
 ///
 /// # Errors
 ///
 /// The [`MountError`] of the first mount that fails. The mounts that were made before it are
 /// unmounted.
-pub fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<(), MountError> {
+pub fn mount_all(mounts: &[Mount], rootfs: &Path, reaper: &Reaper) -> Result<(), MountError> {
     let parsed = mounts.iter().map(|mount| Options::parse(mount).map(|options| (mount, options)));
     // All options are parsed first, so that an unsupported option is refused before anything is
     // mounted.
     let mut done = Vec::new();
     for (mount, options) in parsed.collect::<Result<Vec<_>, _>>()? {
         let mounted = find_target(mount, rootfs).and_then(|target| {
-            let count = mount_one(mount, options, &target)?;
+            let count = match helper::helper_of(&mount.kind) {
+                Some(helper) => helper::mount(mount, helper, &target, reaper).map(|()| 1)?,
+                None => mount_one(mount, options, &target)?,
+            };
             Ok(std::iter::repeat_n(target, count))
         });
         match mounted {
@@ -167,7 +183,18 @@ fn mount_one(mount: &Mount, options: Options, target: &Path) -> Result<usize, Mo
         target: target.to_owned(),
         source,
     };
-    let Options { flags, propagation, mut data, maps } = options;
+    let Options { flags, propagation, mut data, maps, use_loop } = options;
+    // The device is freed when it is closed and unmounted, so after a failure by the close alone.
+    let device = match use_loop {
+        true => {
+            let read_only = flags.contains(MsFlags::MS_RDONLY);
+            Some(LoopDevice::attach(Path::new(&mount.source), read_only).map_err(failed)?)
+        }
+        false => None,
+    };
+    let source = device
+        .as_ref()
+        .map_or_else(|| mount.source.clone(), |device| device.path().display().to_string());
     let is_overlay = mount.kind == "overlay";
     let namespace = maps.map(|maps| maps.namespace()).transpose().map_err(failed)?;
     let layers = match &namespace {
@@ -186,7 +213,7 @@ fn mount_one(mount: &Mount, options: Options, target: &Path) -> Result<usize, Mo
             });
         }
         let mounted =
-            overlay::mount_in(folder.as_deref(), &mount.source, target, &mount.kind, flags, &data);
+            overlay::mount_in(folder.as_deref(), &source, target, &mount.kind, flags, &data);
         mounted.map_err(|errno| failed(errno.into()))?;
     }
     // The overlay now has its own references to its layers, so the mounts of the layers can be

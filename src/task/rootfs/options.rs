@@ -17,6 +17,8 @@ pub(super) struct Options {
     pub(super) data: Vec<String>,
     /// The id mappings of the mount; `None` without `uidmap=` and `gidmap=`.
     pub(super) maps: Option<Maps>,
+    /// Whether the source is a file that is to be mounted through a loop device.
+    pub(super) use_loop: bool,
 }
 
 impl Options {
@@ -32,9 +34,7 @@ impl Options {
         };
         // A type with a `/` is a chain such as `format/mkdir/overlay`, for containerd's mount
         // manager.
-        if ["fuse.", "fuse3."].iter().any(|helper| mount.kind.starts_with(helper))
-            || mount.kind.contains('/')
-        {
+        if mount.kind.contains('/') {
             return Err(unsupported(&mount.kind));
         }
         let mut options = Options {
@@ -42,6 +42,7 @@ impl Options {
             propagation: MsFlags::empty(),
             data: Vec::new(),
             maps: None,
+            use_loop: false,
         };
         let (mut uids, mut gids) = (None, None);
         for option in &mount.options {
@@ -55,9 +56,10 @@ impl Options {
                 uids = Some(map);
             } else if let Some(map) = option.strip_prefix("gidmap=") {
                 gids = Some(map);
-            } else if option == "loop" || option.starts_with("X-containerd.") {
-                // The kernel does not know these options: a helper such as mount(8) or containerd
-                // must handle them.
+            } else if option == "loop" {
+                options.use_loop = true;
+            } else if option.starts_with("X-containerd.") {
+                // The kernel does not know these options: containerd must handle them.
                 return Err(unsupported(option));
             } else {
                 options.data.push(option.clone());

@@ -11,6 +11,11 @@ fn mount(kind: &str, source: &str, options: &[&str]) -> Mount {
     Mount { kind: kind.to_owned(), source: source.to_owned(), target: String::new(), options }
 }
 
+/// As [`super::mount_all`], for mounts that need no helper.
+fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<(), MountError> {
+    super::mount_all(mounts, rootfs, &Reaper::default())
+}
+
 fn options(options: &[&str]) -> Options {
     Options::parse(&mount("overlay", "overlay", options)).unwrap()
 }
@@ -45,7 +50,9 @@ fn options_that_are_not_flags_are_data() {
 /// Check that an unsupported kind or option is named in the error, and nothing is mounted before.
 #[test]
 fn what_is_not_supported_is_named() {
-    for (kind, option) in [("ext4", "loop"), ("overlay", "X-containerd.mkdir.path=/x")] {
+    for (kind, option) in
+        [("ext4", "X-containerd.dmverity"), ("overlay", "X-containerd.mkdir.path=/x")]
+    {
         let error = mount_all(
             &[mount("tmpfs", "", &[]), mount(kind, "/dev/x", &[option])],
             Path::new("/nowhere"),
@@ -56,9 +63,20 @@ fn what_is_not_supported_is_named() {
         let error = Options::parse(&mount("bind", "/x", options)).unwrap_err();
         assert!(error.to_string().contains("idmap"), "{error}");
     }
-    for kind in ["fuse3.overlay", "format/mkdir/overlay"] {
+    for kind in ["mkfs/ext4", "format/mkdir/overlay"] {
         let error = mount_all(&[mount(kind, "x", &[])], Path::new("/nowhere"));
         assert!(matches!(error, Err(MountError::Unsupported { what, .. }) if what == kind));
+    }
+}
+
+/// Check which kinds of mounts a program makes, and which kind the program gets.
+#[test]
+fn only_fuse_file_systems_have_a_helper() {
+    let helper_of = helper::helper_of;
+    assert_eq!(helper_of("fuse.sshfs"), Some(("mount.fuse", "sshfs")));
+    assert_eq!(helper_of("fuse3.fuse-overlayfs"), Some(("mount.fuse3", "fuse-overlayfs")));
+    for kind in ["fuse", "fuseblk", "overlay", "ext4", "fuse2.x"] {
+        assert_eq!(helper_of(kind), None, "{kind}");
     }
 }
 

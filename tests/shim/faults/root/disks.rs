@@ -128,6 +128,87 @@ fn a_hanging_unmount_is_named_and_left_to_the_next_delete() {
     assert_eq!(node.runtime().calls("delete").len(), 1);
 }
 
+/// Check that a file system in a file is mounted through a loop device, which is free again after
+/// the delete, and that `ro` makes the device read-only too.
+#[test]
+fn a_loop_mount_uses_a_device_that_is_freed() {
+    for options in [&["loop"][..], &["loop", "ro"]] {
+        let node = Node::new();
+        let bundle = node.bundle("web");
+        let shim = node.shim(&bundle);
+        let image = node.path().join("image");
+        fs::File::create(&image).unwrap().set_len(4 << 20).unwrap();
+        assert!(Command::new("mke2fs").arg("-q").arg(&image).status().unwrap().success());
+        let devices = || {
+            let output = Command::new("losetup").arg("-j").arg(&image).output().unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let mount = Mount {
+            type_: "ext2".into(),
+            source: image.to_string_lossy().into_owned(),
+            options: options.iter().map(|option| (*option).to_owned()).collect(),
+            ..Default::default()
+        };
+        shim.create(&CreateTaskRequest { rootfs: vec![mount.clone()], ..bundle.create() }).unwrap();
+        assert!(bundle.path.join("rootfs/lost+found").exists());
+        assert_eq!(devices().lines().count(), 1);
+        let written = fs::write(bundle.path.join("rootfs/file"), "");
+        assert_eq!(written.is_err(), options.contains(&"ro"));
+        shim.delete("web", "").unwrap();
+        assert!(!bundle.path.join("rootfs/lost+found").exists());
+        deadline::until("the device to be free", || devices().is_empty());
+        // A mount that fails frees the device, too.
+        let wrong = Mount { type_: "xfs".into(), ..mount };
+        shim.create(&CreateTaskRequest { rootfs: vec![wrong], ..bundle.create() }).unwrap_err();
+        deadline::until("the device to be free", || devices().is_empty());
+    }
+}
+
+/// Check that a FUSE mount is made by its helper with the arguments of mount(8), that the error of
+/// a helper reaches the client, and that a missing one is named.
+#[test]
+fn a_fuse_mount_is_made_by_its_helper() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let node = Node::new();
+    let bundle = node.bundle("web");
+    let bin = node.path().join("bin");
+    fs::create_dir(&bin).unwrap();
+    let helper = bin.join("mount.fuse3");
+    // The child stands for the process that serves the file system.
+    let script = "#!/bin/sh\necho \"$*\" >\"${0%/*}/arguments\"\nmount -t tmpfs fuse \"$2\" || exit 1\n\
+                  echo served >\"$2/file\"\nsleep 600 &\n";
+    fs::write(&helper, script).unwrap();
+    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let shim = node.start_verb(&bundle).env("PATH", &path).shim();
+    let fuse = |kind: &str| Mount {
+        type_: kind.into(),
+        source: "overlay".into(),
+        options: vec!["lowerdir=/a:/b".into(), "ro".into()],
+        ..Default::default()
+    };
+    let create = |kind: &str| {
+        shim.create(&CreateTaskRequest { rootfs: vec![fuse(kind)], ..bundle.create() })
+    };
+    create("fuse3.fuse-overlayfs").unwrap();
+    assert_eq!(fs::read_to_string(bundle.path.join("rootfs/file")).unwrap(), "served\n");
+    assert_eq!(
+        fs::read_to_string(bin.join("arguments")).unwrap(),
+        format!(
+            "overlay {}/rootfs -o lowerdir=/a:/b -o ro -t fuse-overlayfs\n",
+            bundle.path.display()
+        )
+    );
+    shim.delete("web", "").unwrap();
+    assert!(!bundle.path.join("rootfs/file").exists());
+    fs::write(&helper, "#!/bin/sh\nprintf 'no \\033[2Jserver\\n' >&2; exit 3\n").unwrap();
+    let failure = create("fuse3.fuse-overlayfs").unwrap_err();
+    let reason = r"the mount helper exited with 3: no \x1b[2Jserver";
+    assert!(failure.message.ends_with(reason), "{failure:?}");
+    let failure = create("fuse.sshfs").unwrap_err();
+    assert_eq!(failure.message, "failed to mount fuse.sshfs: mount.fuse is not in PATH");
+}
+
 /// Check that with a full disk an exec fails with that cause, and that the container runs on.
 #[test]
 fn a_full_disk_is_reported_as_the_cause() {
