@@ -9,7 +9,10 @@
 //!
 //! An adopted process can end before the shim knows its pid (an early exit). While a [`KeepExits`]
 //! guard exists, the reaper keeps the exits of unknown processes, so that [`Reaper::adopt`] finds
-//! them.
+//! them. A container that shares the pid namespace, or that forks with `CLONE_PARENT`, decides how
+//! many there are. Beyond [`UNCLAIMED_MAX`] the reaper leaves unknown processes as zombies until the
+//! last guard is dropped: the kernel then keeps the exits, and counts them towards the `pids.max` of
+//! the container that made them. No exit is dropped that a runtime call may still claim.
 //!
 //! Pids are safe to use here. A pid cannot be reused before its zombie is reaped, reaping happens
 //! under one lock, and that lock is held while a signal is sent ([`Reaper::signal`]). The pid of a
@@ -38,6 +41,13 @@ use crate::{
     sys::process::{self, Reaped, SpawnAttr},
 };
 
+/// How many exits of unknown processes are kept. One takes 80 bytes at most.
+const UNCLAIMED_MAX: usize = 4096;
+
+/// How many zombies one call of [`Reaper::reap`] handles, so that the async thread can do something
+/// else between two calls.
+const REAPED_AT_ONCE: usize = 1024;
+
 /// The only caller of `waitid(2)` for the shim's children. Clones share one table of children.
 #[derive(Debug, Clone, Default)]
 pub struct Reaper {
@@ -50,9 +60,9 @@ struct Children {
     living: HashMap<i32, oneshot::Sender<Exit>>,
     /// The number of [`KeepExits`] guards that exist.
     keep_exits: usize,
-    /// Exits of processes that were neither spawned nor adopted, in the order of reaping. Empty
-    /// while `keep_exits` is 0.
-    unclaimed: Vec<Exit>,
+    /// The last exit of each pid that was neither spawned nor adopted, at most [`UNCLAIMED_MAX`].
+    /// Empty while `keep_exits` is 0.
+    unclaimed: HashMap<i32, Exit>,
 }
 
 /// A spawned or adopted child.
@@ -106,14 +116,16 @@ impl Reaper {
         if children.living.contains_key(&pid) {
             return Err(NotAChild { pid });
         }
+        if children.is_full() {
+            // It may be one of the zombies that were left, or make space for one of them.
+            request_reap();
+        }
         if process::is_child(number) {
             // The process runs, or it is a zombie that `reap` has not reaped yet. `reap` will send
             // the exit.
             return Ok(children.expect(pid));
         }
-        let kept =
-            children.unclaimed.iter().rposition(|exit| exit.pid == pid).ok_or(NotAChild { pid })?;
-        let exit = children.unclaimed.remove(kept);
+        let exit = children.unclaimed.remove(&pid).ok_or(NotAChild { pid })?;
         let (sender, receiver) = oneshot::channel();
         let _ = sender.send(exit);
         Ok(Child { pid, exit: receiver })
@@ -166,14 +178,15 @@ impl Reaper {
         killpg(Pid::from_raw(pid), Signal::SIGKILL)
     }
 
-    /// Reaps every child that has ended. Call it for each `SIGCHLD`: pending signals of one kind
-    /// coalesce, so one call must handle all zombies.
+    /// Reaps every child that has ended, except unknown ones beyond [`UNCLAIMED_MAX`]. Call it for
+    /// each `SIGCHLD`: pending signals of one kind coalesce, so one call must handle all zombies,
+    /// or request the next call.
     pub fn reap(&self) {
-        loop {
+        for _ in 0..REAPED_AT_ONCE {
             // The lock is released after each zombie, so that other users of the reaper do not wait
             // for a storm of exits.
             let mut children = self.lock();
-            let reaped = match process::reap_one() {
+            let reaped = match children.reap_one() {
                 Ok(Some(reaped)) => reaped,
                 Err(Errno::EINTR) => continue,
                 // No child is a zombie, or the shim has no children (`ECHILD`).
@@ -185,6 +198,7 @@ impl Reaper {
                 ended: ended(reaped),
             });
         }
+        request_reap();
     }
 
     /// The number of spawned and adopted children that have not been reaped.
@@ -197,6 +211,13 @@ impl Reaper {
         // No code that can panic runs under the lock, so the table is valid even if it is poisoned.
         self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Makes the caller of [`Reaper::reap`] call it again. The kernel sends one `SIGCHLD` for each
+/// zombie, and no further one for a zombie that was left.
+fn request_reap() {
+    // The process may signal itself, and without a handler the signal has no effect.
+    let _ = process::kill(std::process::id().cast_signed(), Signal::SIGCHLD as i32);
 }
 
 /// Converts the kernel's report. An exit code and a signal stay distinct.
@@ -214,11 +235,28 @@ impl Children {
         Child { pid, exit }
     }
 
+    /// Whether no further exit of an unknown process can be kept.
+    fn is_full(&self) -> bool {
+        self.unclaimed.len() >= UNCLAIMED_MAX
+    }
+
+    /// Reaps one child that has ended: any, or only a known one if no further exit can be kept.
+    fn reap_one(&self) -> nix::Result<Option<Reaped>> {
+        if !self.is_full() {
+            return process::reap_one();
+        }
+        // Each is asked for, because without a pid waitid(2) would report the same unknown zombie
+        // again and again.
+        Ok(self.living.keys().find_map(|pid| process::reap(*pid).ok().flatten()))
+    }
+
     fn ended(&mut self, exit: Exit) {
         match self.living.remove(&exit.pid) {
             // Sending fails if the request that waits for the exit was dropped.
             Some(sender) => drop(sender.send(exit)),
-            None if self.keep_exits > 0 => self.unclaimed.push(exit),
+            // Runtime calls are short, and pids are reused late: the last process with a pid is the
+            // likeliest to be claimed.
+            None if self.keep_exits > 0 => drop(self.unclaimed.insert(exit.pid, exit)),
             None => {}
         }
     }
@@ -229,7 +267,10 @@ impl Drop for KeepExits {
         let mut children = self.0.lock();
         children.keep_exits -= 1;
         if children.keep_exits == 0 {
-            children.unclaimed = Vec::new();
+            if children.is_full() {
+                request_reap();
+            }
+            children.unclaimed = HashMap::new();
         }
     }
 }

@@ -224,14 +224,26 @@ pub struct Reaped {
 
 /// Reaps one child that has ended; `None` if no child has ended.
 ///
-/// nix's `waitpid` is not used: if a real-time signal ended the child, it reaps the child and then
-/// returns `EINVAL`.
-///
 /// # Errors
 ///
 /// `ECHILD` if this process has no children, `EINTR` if a signal interrupted the call.
 pub fn reap_one() -> nix::Result<Option<Reaped>> {
-    let info = waitid(libc::P_ALL, 0, libc::WEXITED | libc::WNOHANG)?;
+    reap_if_ended(libc::P_ALL, 0)
+}
+
+/// Reaps this child if it has ended; `None` if it has not.
+///
+/// # Errors
+///
+/// `ECHILD` if it is not a child of this process, `EINTR` if a signal interrupted the call.
+pub fn reap(pid: i32) -> nix::Result<Option<Reaped>> {
+    reap_if_ended(libc::P_PID, pid.cast_unsigned())
+}
+
+/// nix's `waitpid` is not used: if a real-time signal ended the child, it reaps the child and then
+/// returns `EINVAL`.
+fn reap_if_ended(which: libc::idtype_t, id: libc::id_t) -> nix::Result<Option<Reaped>> {
+    let info = waitid(which, id, libc::WEXITED | libc::WNOHANG)?;
     // SAFETY: waitid(2) wrote the variant with a pid and a status, or left all zeroes.
     let pid = unsafe { info.si_pid() };
     // SAFETY: as above.

@@ -1,5 +1,7 @@
 //! Children of the shim that it did not start, beside those that it waits for.
 
+use std::time::Duration;
+
 use crate::harness::{Node, Process, deadline};
 
 /// A payload that creates orphans, one after the other.
@@ -64,6 +66,49 @@ fn execs_keep_their_status_among_orphans() {
         assert_eq!(shim.wait("web", &exec_id).unwrap().exit_status, status);
         shim.delete("web", &exec_id).unwrap();
     }
+    shim.remove("web");
+}
+
+/// How many exits of unknown processes a shim keeps while a call of the runtime lasts.
+const KEPT: usize = 4096;
+
+/// Check that orphans that die while a call of the runtime lasts do not take memory without a bound,
+/// and do not push out an exit that the call will claim: neither one from before them, nor one that
+/// comes when no more is kept.
+#[test]
+fn a_flood_of_orphans_pushes_no_exit_out() {
+    let node = Node::new();
+    let bundle = node.bundle("web").without_pid_namespace();
+    let shim = node.shim(&bundle);
+    node.runtime().payload("early", "exit 7");
+    node.runtime().payload("late", "exit 9");
+    let [flooded, go] = ["flooded", "go"].map(|name| node.path().join(name));
+    node.runtime().after(
+        "exec",
+        &format!(
+            "[ \"$exec_id\" = early.pid ] || return 0
+            while kill -0 $spawned 2>/dev/null; do :; done
+            i=0; while [ $i -lt {orphans} ]; do ( : & ); i=$((i+1)); done
+            : >{flooded}; while [ ! -e {go} ]; do sleep 0.01; done",
+            orphans = KEPT + 500,
+            flooded = flooded.display(),
+            go = go.display(),
+        ),
+    );
+    let init = shim.run(&bundle);
+    shim.exec("web", "early").unwrap();
+    let early = shim.in_background(|task| task.start("web", "early"));
+    deadline::within(Duration::from_secs(60), "the flood", || flooded.exists());
+    let zombies =
+        || shim.process.children().iter().filter(|child| child.state() == Some('Z')).count();
+    // The exit of `early` is one of those that are kept.
+    deadline::until("the zombies beyond the bound", || zombies() == 501);
+    shim.run_exec("web", "late");
+    assert_eq!(shim.wait("web", "late").unwrap().exit_status, 9);
+    std::fs::write(go, "").unwrap();
+    early.join().unwrap().unwrap();
+    assert_eq!(shim.wait("web", "early").unwrap().exit_status, 7);
+    deadline::until("no child but init", || shim.process.children() == [init]);
     shim.remove("web");
 }
 

@@ -2,4 +2,5 @@
 
 mod descriptors;
 mod disks;
+mod orphans;
 mod threads;
