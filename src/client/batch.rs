@@ -10,7 +10,7 @@ use ttrpc::r#async::{Client, StreamInner};
 
 use crate::{
     api::{
-        Event,
+        Container, Event,
         field_numbers::{event, event_batch},
     },
     wire::{Value, next_field},
@@ -23,6 +23,8 @@ pub struct Batch {
     bytes: Vec<u8>,
     /// The byte range of each event in `bytes`, in the order of the batch.
     events: Vec<Range<usize>>,
+    /// The containers that the batch introduces, with what their events leave out.
+    containers: Vec<Container>,
 }
 
 /// What a shim has sent as a batch is not a valid `EventBatch` message.
@@ -85,20 +87,32 @@ impl<'a> EncodedEvent<'a> {
 impl Batch {
     /// Finds the events in an `EventBatch` message.
     pub(super) fn new(bytes: Vec<u8>) -> Result<Self, MalformedBatch> {
-        let mut events = Vec::new();
+        let (mut events, mut containers) = (Vec::new(), Vec::new());
         let mut rest = bytes.as_slice();
         while let Some((number, value)) = next_field(&mut rest) {
-            if let (event_batch::EVENTS, Value::Bytes(event)) = (number, value) {
-                // `next_field` has advanced `rest` past the field, so the bytes of the event end
-                // where `rest` begins.
-                let end = bytes.len() - rest.len();
-                events.push(end - event.len()..end);
+            match (number, value) {
+                (event_batch::EVENTS, Value::Bytes(event)) => {
+                    // `next_field` has advanced `rest` past the field, so the event ends where
+                    // `rest` begins.
+                    let end = bytes.len() - rest.len();
+                    events.push(end - event.len()..end);
+                }
+                (event_batch::CONTAINERS, Value::Bytes(container)) => {
+                    // Without its names, a container is still known by the ids in its events.
+                    containers.extend(Container::parse_from_bytes(container));
+                }
+                _ => {}
             }
         }
         if !rest.is_empty() {
             return Err(MalformedBatch { length: bytes.len(), left: rest.len() });
         }
-        Ok(Self { bytes, events })
+        Ok(Self { bytes, events, containers })
+    }
+
+    /// The containers that the batch introduces. Returns them once.
+    pub(super) fn take_containers(&mut self) -> Vec<Container> {
+        std::mem::take(&mut self.containers)
     }
 
     /// Whether the batch has no events. The shim sends such a batch as a heartbeat.

@@ -5,6 +5,7 @@
 //! what is missing. Without `follow` it reads the journal up to its end at that moment and stops.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use containerd_shim_protos::protobuf;
 use tokio::time::timeout;
 
 use super::{
@@ -19,7 +21,7 @@ use super::{
     shim::{Shim, ShimError},
 };
 use crate::{
-    api::{Event, Filter, SubscribeRequest},
+    api::{Container, Event, Filter, Kubernetes, SubscribeRequest, event::Body},
     clock::realtime_ns,
     registration::Registration,
 };
@@ -69,6 +71,9 @@ pub struct EventFollower {
     /// The epoch of the last delivered hello. The shim sends a hello on each connection; only the
     /// first of each epoch is delivered.
     hello_epoch: Option<Vec<u8>>,
+    /// The names that the containers of the stream have in Kubernetes, by id. The shim sends them
+    /// once, and not with each event.
+    names: HashMap<String, Kubernetes>,
     ended: bool,
 }
 
@@ -127,6 +132,7 @@ impl EventFollower {
             started_ns,
             cursor: None,
             hello_epoch: None,
+            names: HashMap::new(),
             ended: false,
         }
     }
@@ -147,7 +153,7 @@ impl EventFollower {
     /// [`FollowStep::End`].
     pub async fn next(&mut self) -> FollowStep {
         match self.next_batch().await {
-            FollowStep::Events(batch) => match batch.iter().map(|event| event.decode()).collect() {
+            FollowStep::Events(batch) => match self.decode(&batch) {
                 Ok(events) => FollowStep::Events(events),
                 Err(error) => {
                     self.ended = true;
@@ -164,8 +170,30 @@ impl EventFollower {
         }
     }
 
-    /// As [`next`](EventFollower::next), but leaves the events encoded, for readers that need only
-    /// the first fields of most events.
+    /// Decodes the events of a batch, and adds the names of their containers to them.
+    fn decode(&mut self, batch: &Batch) -> protobuf::Result<Vec<Event>> {
+        let complete = |event: EncodedEvent<'_>| {
+            let mut event = event.decode()?;
+            if let Some(container) = event.container.as_mut()
+                && container.k8s.is_none()
+            {
+                container.k8s = self.names.get(&container.id).cloned().into();
+            }
+            if let Some(Body::ContainerClose(_)) = event.body {
+                self.names.remove(&event.container.get_or_default().id);
+            }
+            Ok(event)
+        };
+        batch.iter().map(complete).collect()
+    }
+
+    fn note_names(&mut self, containers: Vec<Container>) {
+        let names = containers.into_iter().filter_map(|one| Some((one.id, one.k8s.into_option()?)));
+        self.names.extend(names);
+    }
+
+    /// As [`next`](EventFollower::next), but leaves the events encoded, for readers that need only the
+    /// first fields of most events, and does not add the names of the containers.
     pub async fn next_batch(&mut self) -> FollowStep<Batch> {
         let mut pause = RECONNECT_PAUSES.0;
         let mut attempts = 0;
@@ -262,6 +290,7 @@ impl EventFollower {
         if !self.wanted.follow && batch.is_empty() {
             return None;
         }
+        self.note_names(batch.take_containers());
         if !self.advance_past(&batch) {
             batch.retain(|event| self.is_undelivered(event));
         }
@@ -296,6 +325,9 @@ impl EventFollower {
         if event.type_ == b"hello" {
             let is_new = self.hello_epoch.as_deref() != Some(event.epoch);
             self.hello_epoch = Some(event.epoch.to_vec());
+            if let Ok(Event { body: Some(Body::Hello(hello)), .. }) = event.decode() {
+                self.note_names(hello.containers);
+            }
             return is_new;
         }
         if event.seq == 0 {

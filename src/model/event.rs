@@ -62,12 +62,19 @@ pub struct Kubernetes {
     pub container_name: String,
 }
 
+/// The longest name in Kubernetes, in bytes: that of a pod (a DNS subdomain, RFC 1123).
+const NAME_BYTES_MAX: usize = 253;
+
 impl Kubernetes {
     /// Reads the annotations of a container; `None` if the container has none of these annotations.
+    /// A longer text than a name in Kubernetes can be is cut: anyone who writes the configuration
+    /// of a container decides how long its annotations are.
     #[must_use]
     pub fn from_annotations(annotations: &HashMap<String, String>) -> Option<Self> {
         let of = |name: &str| {
-            annotations.get(&format!("io.kubernetes.cri.{name}")).cloned().unwrap_or_default()
+            let text = annotations.get(&format!("io.kubernetes.cri.{name}"));
+            text.map(|text| text[..text.floor_char_boundary(NAME_BYTES_MAX)].to_owned())
+                .unwrap_or_default()
         };
         let found = Self {
             namespace: of("sandbox-namespace"),
@@ -388,5 +395,19 @@ impl Stage {
             Self::Journal => "journal",
             Self::Subscriber => "subscriber",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Check that a name which no name in Kubernetes can be is cut, at a character.
+    #[test]
+    fn names_of_kubernetes_are_cut() {
+        let annotations = [("sandbox-name", "ä".repeat(35_000)), ("sandbox-uid", "7d".to_owned())]
+            .map(|(name, text)| (format!("io.kubernetes.cri.{name}"), text));
+        let names = Kubernetes::from_annotations(&HashMap::from(annotations)).expect("names");
+        assert_eq!((names.pod_name, names.pod_uid.as_str()), ("ä".repeat(126), "7d"));
     }
 }

@@ -268,6 +268,10 @@ enum OtherBody {
         begins_after: u64,
         /// `hello`: the shim.
         shim: ShimId,
+        /// `hello`: the containers that have events in the stream or may have some, and names in
+        /// Kubernetes. Absent if there is none.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        containers: Vec<Attribution>,
     },
 }
 
@@ -381,6 +385,11 @@ impl OtherBody {
                 capabilities: hello.capabilities.iter().map(Capability::from).collect(),
                 begins_after: hello.seq,
                 shim: ShimId { id: hello.shim_id.clone(), version: hello.version.clone() },
+                containers: hello
+                    .containers
+                    .iter()
+                    .map(|one| Attribution::of(Some(one), ""))
+                    .collect(),
             },
             Body::ContainerIdle(idle) => Self::Idle { quiet_ns: idle.quiet_ns },
             Body::ContainerActive(active) => Self::Active { cause: active.cause.clone() },

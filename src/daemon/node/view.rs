@@ -101,8 +101,8 @@ impl NodeView {
                 shim.ports.remove(event.seq, &port_key(id, port))
             }
             (Some(Body::ContainerClose(_)), _) => {
-                shim.processes.retain(event.seq, |one| one.container != event.container);
-                shim.ports.retain(event.seq, |one| one.container != event.container);
+                shim.processes.retain(event.seq, |one| one.container.get_or_default().id != *id);
+                shim.ports.retain(event.seq, |one| one.container.get_or_default().id != *id);
                 shim.idle.remove(event.seq, id);
             }
             _ => {}

@@ -69,8 +69,8 @@ impl Clock {
     }
 }
 
-/// The encoded fields that all events of a container share: its epoch and its names. Consecutive
-/// events mostly belong to one container, so the last container's fields are kept.
+/// The encoded fields that all events of a container share: its epoch, its namespace and its id.
+/// Consecutive events mostly belong to one container, so the last container's fields are kept.
 #[derive(Debug, Default)]
 pub(super) struct ContainerFields {
     container: Option<Arc<Container>>,
@@ -84,7 +84,7 @@ impl ContainerFields {
             self.bytes.clear();
             let mut writer = Writer::new(&mut self.bytes);
             writer.bytes(event::EPOCH, encoder.epoch());
-            writer.message(event::CONTAINER, |writer| write_container(container, writer));
+            writer.message(event::CONTAINER, |writer| write_container_id(container, writer));
             self.container = Some(container.clone());
         }
         &self.bytes
@@ -117,6 +117,10 @@ impl<'a> Encoder<'a> {
         Writer::new(batch).message(event_batch::EVENTS, |writer| {
             writer.number(event::SEQ, seq);
             match &event.container {
+                Some(container) if matches!(event.body, Body::ContainerStart { .. }) => {
+                    writer.bytes(event::EPOCH, self.epoch());
+                    writer.message(event::CONTAINER, |writer| write_container(container, writer));
+                }
                 Some(container) => writer.fields(head.fields_of(self, container)),
                 None => writer.bytes(event::EPOCH, self.epoch()),
             }
@@ -184,13 +188,15 @@ impl<'a> Encoder<'a> {
     }
 
     /// The first event of a stream. `seq` is the sequence number before the subscription's first
-    /// event, and `now_ns` is `CLOCK_REALTIME` in nanoseconds.
+    /// event, `containers` has the constants that the events leave out, and `now_ns` is
+    /// `CLOCK_REALTIME` in nanoseconds.
     #[must_use]
     pub fn hello(
         &self,
         schema_version: u32,
         capabilities: &[Capability],
         seq: u64,
+        containers: &[Arc<Container>],
         now_ns: u64,
     ) -> api::Event {
         let hello = api::Hello {
@@ -199,6 +205,7 @@ impl<'a> Encoder<'a> {
             seq,
             shim_id: self.identity.shim_id.clone(),
             version: text(env!("CARGO_PKG_VERSION")),
+            containers: containers.iter().map(|container| container_message(container)).collect(),
             ..Default::default()
         };
         self.shim_event("hello", Message::Hello(hello), now_ns)
@@ -345,10 +352,15 @@ fn write_args(args: &Args, writer: &mut Writer<'_>) {
     writer.flag(process::ARGS_REDACTED, args.redacted);
 }
 
-/// Writes the fields of an `api::Container`.
-pub(super) fn write_container(container: &Container, writer: &mut Writer<'_>) {
+/// Writes the fields of an `api::Container` by which events name it.
+fn write_container_id(container: &Container, writer: &mut Writer<'_>) {
     writer.bytes(container::NAMESPACE, &container.namespace);
     writer.bytes(container::ID, &container.id);
+}
+
+/// Writes all fields of an `api::Container`.
+pub(super) fn write_container(container: &Container, writer: &mut Writer<'_>) {
+    write_container_id(container, writer);
     if let Some(names) = &container.kubernetes {
         writer.message(container::K8S, |writer| {
             writer.bytes(kubernetes::NAMESPACE, &names.namespace);
@@ -356,6 +368,28 @@ pub(super) fn write_container(container: &Container, writer: &mut Writer<'_>) {
             writer.bytes(kubernetes::POD_UID, &names.pod_uid);
             writer.bytes(kubernetes::CONTAINER_NAME, &names.container_name);
         });
+    }
+}
+
+/// Appends a container to an encoded batch.
+pub(super) fn write_batch_container(container: &Container, batch: &mut Vec<u8>) {
+    let mut writer = Writer::new(batch);
+    writer.message(event_batch::CONTAINERS, |writer| write_container(container, writer));
+}
+
+fn container_message(container: &Container) -> api::Container {
+    let k8s = container.kubernetes.as_ref().map(|names| api::Kubernetes {
+        namespace: names.namespace.clone(),
+        pod_name: names.pod_name.clone(),
+        pod_uid: names.pod_uid.clone(),
+        container_name: names.container_name.clone(),
+        ..Default::default()
+    });
+    api::Container {
+        namespace: container.namespace.clone(),
+        id: container.id.clone(),
+        k8s: k8s.into(),
+        ..Default::default()
     }
 }
 

@@ -19,8 +19,8 @@ pub struct ReadBounds {
 pub struct Batch {
     /// Gaps of this subscriber alone. They precede the events.
     pub gaps: Vec<Gap>,
-    /// Encoded events, oldest first: field 1 of an `EventBatch`, repeated. Each event has the
-    /// labels of the filters that it matched.
+    /// Encoded events, oldest first: fields of an `EventBatch`. Each event has the labels of the
+    /// filters that it matched. The containers that began since the last batch follow.
     pub events: Vec<u8>,
     /// The number of events in this batch.
     pub count: usize,

@@ -12,8 +12,9 @@
 
 use std::{collections::VecDeque, mem::size_of};
 
+use super::containers::Containers;
 use crate::{
-    model::Event,
+    model::{EVENT_TYPES, Event},
     observe::encode::{ContainerFields, Encoded, Encoder},
 };
 
@@ -29,6 +30,7 @@ const SEGMENT_FULL_BYTES: usize = SEGMENT_BYTES - (2 << 10);
 #[derive(Debug)]
 pub(super) struct Journal {
     index: VecDeque<IndexEntry>,
+    containers: Containers,
     /// The encoded fields of the container of the last event, for the next event.
     container_fields: ContainerFields,
     segments: VecDeque<Vec<u8>>,
@@ -64,6 +66,7 @@ impl Journal {
     pub(super) fn new(bytes_max: usize) -> Self {
         Self {
             index: VecDeque::new(),
+            containers: Containers::default(),
             container_fields: ContainerFields::default(),
             segments: VecDeque::new(),
             first_segment: 0,
@@ -122,6 +125,7 @@ impl Journal {
         if last.len() > SEGMENT_BYTES {
             last.shrink_to_fit();
         }
+        self.bytes += self.containers.note(event, self.next_seq);
         let (monotonic_ns, kind) = (event.monotonic_ns, event.body.type_index());
         let entry = IndexEntry { monotonic_ns, segment, begin, end: last.len(), kind };
         self.next_seq += 1;
@@ -140,8 +144,12 @@ impl Journal {
 
     /// Removes the oldest event.
     pub(super) fn evict(&mut self) {
+        let seq = self.first_seq();
         let Some(entry) = self.index.pop_front() else { return };
         self.bytes -= entry.charged_bytes();
+        if EVENT_TYPES[entry.kind] == "container.close" {
+            self.bytes -= self.containers.forget(seq);
+        }
         // A segment is removed with its last event, except the segment that is written to.
         while self.segments.len() > 1
             && self.index.front().is_none_or(|next| next.segment > self.first_segment)
@@ -157,7 +165,12 @@ impl Journal {
         }
     }
 
-    /// The bytes that all events together count towards the limit of the journal.
+    /// The containers of the events.
+    pub(super) fn containers(&self) -> &Containers {
+        &self.containers
+    }
+
+    /// The bytes that all events and containers together count towards the limit of the journal.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

@@ -18,6 +18,7 @@
 
 mod append;
 mod batch;
+mod containers;
 mod cursor;
 mod filter;
 mod journal;

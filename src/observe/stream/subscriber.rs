@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     model::{Gap, Stage},
-    observe::encode::Encoded,
+    observe::encode::{Encoded, write_batch_container},
 };
 
 /// How many events one read examines at most, so that it holds the lock for some tens of
@@ -41,6 +41,8 @@ pub(super) struct Subscriber {
     /// The time of the last event that the subscriber examined or missed: `CLOCK_MONOTONIC`, in
     /// nanoseconds; 0 before the first.
     pub(super) examined_ns: u64,
+    /// The serial of the last container of which the stream has the constants.
+    pub(super) containers: u64,
 }
 
 /// Events that were evicted before this subscriber had read them, not yet delivered as a gap.
@@ -140,6 +142,11 @@ impl Subscriber {
                 event.write(self.filters.labels(matched), &mut batch.events);
                 batch.count += 1;
             }
+        }
+        if batch.count > 0 && journal.containers().newest() > self.containers {
+            let new = journal.containers().after(self.containers, 0);
+            new.for_each(|container| write_batch_container(container, &mut batch.events));
+            self.containers = journal.containers().newest();
         }
         batch.reached_newest = self.position > journal.newest_seq();
         // The stall ends only here. If each read restored the time, a subscriber that reads one

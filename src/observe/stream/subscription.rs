@@ -9,7 +9,7 @@ use super::{
     filter::{FilterSpec, Filters, InvalidFilter},
     subscriber::{BlockingTime, MissedEvents, Subscriber},
 };
-use crate::model::{Gap, Stage};
+use crate::model::{Container, Gap, Stage};
 
 /// A request for a subscription: which events, from where on, and what happens if the subscriber is
 /// slow.
@@ -68,6 +68,7 @@ pub struct Subscription {
     id: u64,
     waker: Arc<Notify>,
     begins_after: u64,
+    containers: Vec<Arc<Container>>,
 }
 
 impl EventLog {
@@ -110,6 +111,9 @@ impl EventLog {
         let to_ns = state.journal.from(position).next().map_or(0, |event| event.monotonic_ns);
         // `from_ns` is unknown: the event at the cursor, which had the time, may be evicted.
         let opening_gap = lost.map(|lost| Gap { lost, stage: Stage::Journal, from_ns: 0, to_ns });
+        let begun = state.journal.containers();
+        let containers = begun.after(0, position).cloned().collect();
+        let newest_container = begun.newest();
         let id = state.next_id;
         state.next_id += 1;
         let waker = Arc::new(Notify::new());
@@ -124,9 +128,11 @@ impl EventLog {
             missed: MissedEvents::default(),
             waiting: false,
             examined_ns: 0,
+            containers: newest_container,
         });
         drop(state);
-        Ok(Subscription { event_log: self.clone(), id, waker, begins_after: position - 1 })
+        let begins_after = position - 1;
+        Ok(Subscription { event_log: self.clone(), id, waker, begins_after, containers })
     }
 }
 
@@ -147,6 +153,12 @@ impl Subscription {
     #[must_use]
     pub fn begins_after(&self) -> u64 {
         self.begins_after
+    }
+
+    /// The containers of the coming events, as far as they are known at the beginning. Returns them
+    /// once.
+    pub fn take_containers(&mut self) -> Vec<Arc<Container>> {
+        std::mem::take(&mut self.containers)
     }
 
     /// Waits for the next events. `None`: the event log is closed and everything was read.

@@ -11,6 +11,7 @@ mod flood;
 mod isolation;
 mod loss;
 mod memory;
+mod names;
 mod off;
 mod rolled;
 pub(super) mod sources;

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// The version of the message schema, sent in each `hello`.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// The largest response, in bytes; ttrpc refuses messages of more than 4 MiB.
 const RESPONSE_BYTES_MAX: usize = 3 << 20;

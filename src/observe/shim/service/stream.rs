@@ -51,6 +51,7 @@ pub(super) async fn events(
         SCHEMA_VERSION,
         &service.queries.capabilities(),
         subscription.begins_after(),
+        &subscription.take_containers(),
         realtime_ns(),
     );
     let mut message = batch(vec![hello], Vec::new())?;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     api,
-    model::{Args, Body, Image, Process},
+    model::{Args, Body, Container, Image, Kubernetes, Process, ProcessKey, RecordCounts},
     observe::stream::tests::{CLOCK, event, identity, process, throttle},
 };
 
@@ -99,4 +99,68 @@ proptest! {
             prop_assert_eq!(process.args.first().map_or(0, Vec::len), *size);
         }
     }
+}
+
+/// A container with names of this length in Kubernetes.
+fn named(id: &str, length: usize) -> Arc<Container> {
+    let name = || "n".repeat(length);
+    let kubernetes =
+        Kubernetes { namespace: name(), pod_name: name(), pod_uid: name(), container_name: name() };
+    let (id, kubernetes) = (id.to_owned(), Some(kubernetes));
+    Arc::new(Container { id, kubernetes, ..Container::default() })
+}
+
+fn of(container: &Arc<Container>, event: Event) -> Event {
+    Event { container: Some(container.clone()), ..event }
+}
+
+/// The bytes that the journal counts for the life of a container with 1000 processes.
+fn life(container: &Arc<Container>) -> usize {
+    let mut journal = Journal::new(usize::MAX);
+    append(
+        &mut journal,
+        &of(container, event(0, Body::ContainerStart { init: ProcessKey::new(1, 1) })),
+    );
+    (1..=1000).for_each(|at_ns| append(&mut journal, &of(container, start(at_ns, 10))));
+    journal.bytes()
+}
+
+/// Check that the names of a container are in its first event, and not in the others.
+#[test]
+fn an_event_does_not_repeat_the_names_of_its_container() {
+    let [without, with] = [0, 1024].map(|length| life(&named("web", length)));
+    println!("bytes an event: {} without names, {} with 4 KiB", without / 1000, with / 1000);
+    // In the record of the container and in its start.
+    assert!((2 * 4096..2 * 4096 + 100).contains(&(with - without)), "{without} {with}");
+}
+
+/// Check that the journal keeps a container until its last event is evicted, and counts its bytes.
+#[test]
+fn a_container_is_kept_as_long_as_its_events() {
+    let [one, other] = ["one", "other"].map(|id| named(id, 10));
+    let mut journal = Journal::new(usize::MAX);
+    for container in [&one, &other] {
+        let init = ProcessKey::new(1, 1);
+        append(&mut journal, &of(container, event(1, Body::ContainerStart { init })));
+    }
+    append(&mut journal, &of(&one, event(2, Body::ContainerClose(RecordCounts::default()))));
+    let ids = |journal: &Journal, seq| -> Vec<String> {
+        journal.containers().after(0, seq).map(|container| container.id.clone()).collect()
+    };
+    assert_eq!(
+        (ids(&journal, 3), ids(&journal, 4)),
+        (vec!["one".into(), "other".into()], vec!["other".to_owned()])
+    );
+    append(&mut journal, &of(&other, throttle(3)));
+    journal.evict();
+    journal.evict();
+    let before = journal.bytes();
+    let close = journal.oldest_event().map_or(0, |event| event.bytes.len());
+    assert_eq!(ids(&journal, 0), ["one", "other"]);
+    journal.evict();
+    assert_eq!(ids(&journal, 0), ["other"]);
+    assert!(before - journal.bytes() > close + 40, "{before} {}", journal.bytes());
+    // It has not ended, and so stays without an event of its own.
+    journal.evict();
+    assert_eq!(ids(&journal, 0), ["other"]);
 }

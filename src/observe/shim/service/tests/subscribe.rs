@@ -13,6 +13,7 @@ use tokio::{
 use super::*;
 use crate::{
     api::{Filter, SlowPolicy},
+    model::Kubernetes,
     observe::stream::SUBSCRIBERS_MAX,
 };
 
@@ -23,13 +24,50 @@ async fn the_first_record_is_a_hello() {
     served.event_log.append(&mut vec![start(1), start(2)]);
     let mut followed = served.subscribe(SubscribeRequest::default()).await;
     let hello = followed.hello().await;
-    assert_eq!((hello.schema_version, hello.seq, hello.shim_id.as_str()), (1, 2, "pod"));
+    assert_eq!((hello.schema_version, hello.seq, hello.shim_id.as_str()), (2, 2, "pod"));
     assert_eq!(hello.version, env!("CARGO_PKG_VERSION"));
     let categories: Vec<_> =
         hello.capabilities.iter().map(|capability| capability.category.as_str()).collect();
     assert_eq!(categories, ["lifecycle", "file", "network", "process"]);
     served.event_log.append(&mut vec![start(3)]);
     assert_eq!(followed.seqs(1).await, [3]);
+}
+
+/// Check that a stream gives the names of a container once: in the hello, or beside the first events
+/// of a container that began later, also if a filter leaves out its start.
+#[tokio::test]
+async fn the_names_of_a_container_are_given_once() {
+    let served = serve(1 << 20).await;
+    let container = |id: &str| {
+        let kubernetes = Kubernetes { pod_name: format!("{id}-0"), ..Kubernetes::default() };
+        let (id, kubernetes) = (id.to_owned(), Some(kubernetes));
+        Arc::new(Container { id, kubernetes, ..Container::default() })
+    };
+    let of = |container: &Arc<Container>, body| Event {
+        container: Some(container.clone()),
+        ..event("", body)
+    };
+    let begin = || Body::ContainerStart { init: ProcessKey::new(1, 1) };
+    let run = |pid| Body::Start(Arc::new(process(pid)));
+    let pods = |containers: &[api::Container]| -> Vec<String> {
+        containers.iter().map(|one| one.k8s.get_or_default().pod_name.clone()).collect()
+    };
+    let [one, two] = ["one", "two"].map(container);
+    served.event_log.append(&mut vec![of(&one, begin()), of(&one, run(1))]);
+    let filters = vec![Filter { types: vec!["process.*".into()], ..Default::default() }];
+    let mut followed = served.subscribe(SubscribeRequest { filters, ..Default::default() }).await;
+    assert_eq!(pods(&followed.hello().await.containers), ["one-0"]);
+    served.event_log.append(&mut vec![of(&one, run(2)), of(&two, begin()), of(&two, run(3))]);
+    let batch = followed.batch().await.expect("events");
+    assert_eq!(batch.events.iter().map(|event| event.seq).collect::<Vec<_>>(), [3, 5]);
+    assert!(batch.events.iter().all(|event| event.container.k8s.is_none()), "{batch:?}");
+    assert_eq!(pods(&batch.containers), ["two-0"]);
+    served.event_log.append(&mut vec![of(&two, run(4))]);
+    assert_eq!(followed.batch().await.expect("an event").containers, []);
+    let mut all = served.subscribe(SubscribeRequest { backfill: true, ..Default::default() }).await;
+    assert_eq!(pods(&all.hello().await.containers), ["one-0", "two-0"]);
+    let begun = all.next().await.expect("the start").container.into_option();
+    assert_eq!(pods(&begun.into_iter().collect::<Vec<_>>()), ["one-0"]);
 }
 
 /// Check each field of a process that starts and exits, as a client sees them.
