@@ -34,7 +34,7 @@ pub use file::FileId;
 pub use lineage::Lineage;
 pub use network_namespace::NetworkNamespace;
 pub use observation::{ContainerObserver, NewContainer, ObservedContainer, RuntimeCall};
-pub use port::{Endpoint, Owner, Port, Scope, Transport};
+pub use port::{Endpoint, Owner, Owners, Port, Scope, Transport};
 pub use printable::is_unsafe_to_print;
 pub use process::{
     Args, EntityId, Image, Origin, Parent, Process, ProcessKey, StartTicks, TICKS_PER_SECOND,

@@ -1,6 +1,7 @@
 //! A listening port: its address and the processes that own it.
 
 use std::{
+    collections::HashSet,
     fmt,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::Arc,
@@ -56,7 +57,22 @@ pub struct Port {
     /// The known owners. If the opening of the port was observed, this is the process that called
     /// listen(2), or bind(2) for UDP. After a scan, these are all processes that hold a socket of
     /// the port.
-    pub owners: Vec<Owner>,
+    pub owners: Owners,
+}
+
+/// How many owners of a port are named, for the same reason as holders of an output: see
+/// [`HOLDERS_NAMED`](super::HOLDERS_NAMED).
+const OWNERS_NAMED: usize = 32;
+
+/// The processes that hold a socket, or the sockets of a port: how many, and the first of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Owners {
+    /// The processes that began first, at most 32, in the order of their starts.
+    pub named: Vec<Owner>,
+    /// How many processes they are. If several sockets of a port have more than 32
+    /// owners each, it is not known which of the others they share, and this is the largest number
+    /// of one socket.
+    pub count: u32,
 }
 
 /// A process that holds a socket of a port.
@@ -131,6 +147,33 @@ impl Scope {
     }
 }
 
+impl Owners {
+    /// The owners with these identities. `owner` finds what is known of one that is named.
+    pub(crate) fn of(mut keys: Vec<ProcessKey>, owner: impl Fn(ProcessKey) -> Owner) -> Self {
+        keys.sort_unstable_by_key(|key| (key.start, key.pid));
+        let count = u32::try_from(keys.len()).unwrap_or(u32::MAX);
+        Self { named: keys.into_iter().take(OWNERS_NAMED).map(owner).collect(), count }
+    }
+
+    /// The owners of several sockets together.
+    pub(crate) fn union<'a>(of: impl Iterator<Item = &'a Self>) -> Self {
+        let (mut most, mut known, mut named) = (0, HashSet::new(), Vec::new());
+        for Self { named: owners, count } in of {
+            most = most.max(*count);
+            named.extend(owners.iter().filter(|owner| known.insert(owner.key)));
+        }
+        named.sort_unstable_by_key(|owner| (owner.key.start, owner.key.pid));
+        let count = u32::try_from(named.len()).unwrap_or(u32::MAX).max(most);
+        Self { named: named.into_iter().take(OWNERS_NAMED).cloned().collect(), count }
+    }
+}
+
+impl From<Owner> for Owners {
+    fn from(owner: Owner) -> Self {
+        Self { named: vec![owner], count: 1 }
+    }
+}
+
 impl Owner {
     /// An owner that is a reported process of a container.
     #[must_use]
@@ -171,6 +214,26 @@ mod tests {
         assert_eq!(facts("::", false), ("wildcard", "ipv6", true));
         assert_eq!(facts("fe80::1", false), ("specific", "ipv6", false));
         assert_eq!(facts("::ffff:127.0.0.1", false), ("loopback", "ipv4", false));
+    }
+
+    /// Check that of many owners the first are named, and all are counted: those of one socket, and
+    /// those of sockets that share some.
+    #[test]
+    fn owners_are_named_up_to_a_bound() {
+        let owners = |pids: std::ops::Range<i32>| {
+            let keys = pids.rev().map(|pid| ProcessKey::new(pid, 5)).collect();
+            Owners::of(keys, |key| Owner::unknown(key, None))
+        };
+        let pids = |owners: &Owners| -> Vec<i32> {
+            owners.named.iter().map(|owner| owner.key.pid).collect()
+        };
+        let many = owners(1..1001);
+        assert_eq!((pids(&many), many.count), ((1..33).collect(), 1000));
+        let each: Vec<Owners> = (1..100).rev().map(|pid| owners(pid..pid + 2)).collect();
+        let all = Owners::union(each.iter());
+        assert_eq!((pids(&all), all.count), ((1..33).collect(), 100));
+        let all = Owners::union([&many, &owners(500..502)].into_iter());
+        assert_eq!((pids(&all), all.count), ((1..33).collect(), 1000));
     }
 
     /// Check that an endpoint prints its protocol, and brackets around an IPv6 address.

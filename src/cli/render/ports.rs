@@ -197,12 +197,21 @@ fn common_columns(port: &Port) -> [String; 5] {
         printable::safe_text(port.transport.as_bytes()),
         address_text(port),
         scope_text(port),
-        joined_values(&port.owners, |owner| owner.pid.to_string()),
+        pids_text(port),
         joined_values(&port.owners, program_text),
     ]
 }
 
-/// The values of one property of all owners of a port, joined by commas and without duplicates.
+/// The pids of the owners that are named, and how many more there are.
+fn pids_text(port: &Port) -> String {
+    let pids = joined_values(&port.owners, |owner| owner.pid.to_string());
+    match (port.owners_count.unwrap_or_default() as usize).saturating_sub(port.owners.len()) {
+        0 => pids,
+        more => format!("{pids} and {more} more"),
+    }
+}
+
+/// The values of one property of the owners that are named, joined by commas and without duplicates.
 fn joined_values(owners: &[Owner], part: fn(&Owner) -> String) -> String {
     let mut parts: Vec<String> = Vec::new();
     for owner in owners {

@@ -26,8 +26,12 @@ pub(super) struct Port {
     /// `port.*`: who can reach the port.
     port: PortScope,
     /// `port.*`: the processes that called listen(2), or bind(2) for UDP. In a list of ports: all
-    /// that hold one of its sockets.
+    /// that hold one of its sockets. At most 32 of them: those that began first.
     owners: Vec<Owner>,
+    /// `port.*`: how many processes the owners are; at least that many if several sockets have more
+    /// than 32 each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owners_count: Option<u32>,
 }
 
 /// The socket of a port.
@@ -116,6 +120,7 @@ impl From<&api::Port> for Port {
                 network_namespace: port.network_namespace,
             },
             owners: port.owners.iter().map(Owner::from).collect(),
+            owners_count: port.owners_count,
         }
     }
 }

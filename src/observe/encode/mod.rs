@@ -226,10 +226,11 @@ impl<'a> Encoder<'a> {
         writer.number(port::PORT, endpoint.port.into());
         writer.bytes(port::SCOPE, endpoint.scope().as_str());
         writer.flag(port::DUAL_STACK, endpoint.dual_stack);
-        for owner in owners {
+        for owner in &owners.named {
             writer.message(port::OWNERS, |writer| self.write_owner(owner, writer));
         }
         writer.optional_number(port::NETWORK_NAMESPACE, Some(network_namespace.inode.into()));
+        writer.optional_number(port::OWNERS_COUNT, Some(owners.count.into()));
     }
 
     fn write_owner(&self, owner: &Owner, writer: &mut Writer<'_>) {

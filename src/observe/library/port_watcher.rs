@@ -9,7 +9,7 @@ use std::{
 
 use super::detector::DetectorError;
 use crate::{
-    model::{Body, Endpoint, Grade, NetworkNamespace, Owner},
+    model::{Body, Endpoint, Grade, NetworkNamespace, Owners},
     observe::{
         node,
         pipeline::{Inbox, Pipeline},
@@ -30,8 +30,9 @@ pub struct PortEvent {
     pub network_namespace: NetworkNamespace,
     /// The pid of the first owner; `None` if no owner is known.
     pub pid: Option<i32>,
-    /// The processes that hold a socket of the port, as far as they are known.
-    pub owners: Vec<Owner>,
+    /// The processes that hold a socket of the port, as far as they are known: how many, and the
+    /// first of them.
+    pub owners: Owners,
     /// How exact the event is: [`Grade::Snapshot`] for a port that was open before the start, and
     /// for every event without eBPF.
     pub grade: Grade,
@@ -203,7 +204,7 @@ fn deliver(pipeline: &mut Pipeline, callback: &mut Callback) {
             Body::PortClose(port) => (false, port),
             _ => continue,
         };
-        let pid = port.owners.first().map(|owner| owner.key.pid);
+        let pid = port.owners.named.first().map(|owner| owner.key.pid);
         callback(&PortEvent {
             is_open,
             endpoint: port.endpoint,

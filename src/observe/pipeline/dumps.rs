@@ -12,7 +12,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{Pipeline, monotonic_ns, ports::Repeated};
 use crate::{
-    model::{Grade, ListedSocket, NetworkNamespace, ProcessKey, Socket, SocketState, Transport},
+    model::{
+        Grade, ListedSocket, NetworkNamespace, Owners, ProcessKey, Socket, SocketState, Transport,
+    },
     observe::{
         record::TargetId,
         source::Target,
@@ -132,10 +134,9 @@ impl Pipeline {
         let strangers = self.ports.unknown_sockets(id, &sockets);
         self.adopt(id, &strangers);
         let mut found = self.owners(id, strangers);
-        let known = sockets
-            .into_iter()
-            .filter(|socket| found.iter().all(|(other, _)| other.cookie != socket.cookie));
-        let known: Vec<_> = known.map(|socket| (socket, Vec::new())).collect();
+        let strangers: HashSet<u64> = found.iter().map(|(socket, _)| socket.cookie).collect();
+        let known = sockets.into_iter().filter(|socket| !strangers.contains(&socket.cookie));
+        let known: Vec<_> = known.map(|socket| (socket, Owners::default())).collect();
         found.extend(known);
         let released =
             if finds_released { self.released_sockets(id, &read) } else { HashSet::new() };

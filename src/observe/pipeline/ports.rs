@@ -12,7 +12,7 @@ use std::{
 
 use super::{MIN_SCAN_INTERVAL, Pipeline, Watched, monotonic_ns};
 use crate::{
-    model::{Body, Grade, Owner, Port, ProcessKey, Socket},
+    model::{Body, Grade, Owner, Owners, Port, ProcessKey, Socket},
     observe::{
         record::{Record, TargetId},
         source::Target,
@@ -187,7 +187,7 @@ impl Pipeline {
                 (port.endpoint, port.network_namespace) == (endpoint, network_namespace)
             };
             match ports.iter_mut().chain(&mut listed).find(is_its) {
-                Some(port) => port.owners.extend(owners),
+                Some(port) => port.owners = Owners::union([&port.owners, &owners].into_iter()),
                 None => listed.push(Port { endpoint, network_namespace, owners }),
             }
         }
@@ -249,15 +249,15 @@ impl Pipeline {
 
     /// The processes that hold each of these sockets now, from the descriptors of all observed
     /// processes. Processes of other targets count too: a socket can be passed to them.
-    pub(super) fn owners(&self, id: TargetId, sockets: Vec<Socket>) -> Vec<(Socket, Vec<Owner>)> {
+    pub(super) fn owners(&self, id: TargetId, sockets: Vec<Socket>) -> Vec<(Socket, Owners)> {
         if sockets.is_empty() {
             return Vec::new();
         }
         let (holders, _) = self.socket_holders(id);
         let owners = |socket: Socket| {
-            let keys = holders.get(&socket.inode).into_iter().flatten();
-            let owners = keys.map(|key| self.owner(*key).unwrap_or(Owner::unknown(*key, None)));
-            (socket, owners.collect())
+            let keys = holders.get(&socket.inode).cloned().unwrap_or_default();
+            let owner = |key| self.owner(key).unwrap_or(Owner::unknown(key, None));
+            (socket, Owners::of(keys, owner))
         };
         sockets.into_iter().map(owners).collect()
     }

@@ -1,5 +1,6 @@
 use std::{
     net::{TcpListener, UdpSocket},
+    os::fd::OwnedFd,
     process::{Child, Command, Stdio},
     sync::mpsc::{self, Receiver},
     time::Duration,
@@ -19,9 +20,13 @@ fn watched(pid: i32) -> (PortWatcher, Receiver<PortEvent>) {
     (PortWatcher::new(pid, move |event| drop(sender.send(event.clone()))), events)
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test has no reaper")]
 fn sleeper() -> Child {
-    Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap()
+    sleeper_with(Stdio::null())
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test has no reaper")]
+fn sleeper_with(stdin: Stdio) -> Child {
+    Command::new("sleep").arg("1000").stdin(stdin).spawn().unwrap()
 }
 
 fn own_pid() -> i32 {
@@ -58,6 +63,23 @@ fn the_kernels_list_shows_what_opens_and_closes() {
         drop(TcpListener::bind("127.0.0.1:0").unwrap());
         assert!(events.try_recv().is_err());
     }
+}
+
+/// Check that of the many processes that hold a port the first are named, and all are counted.
+#[test]
+fn the_owners_of_a_port_are_named_up_to_a_bound() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let inherited = || Stdio::from(OwnedFd::from(listener.try_clone().unwrap()));
+    let mut children: Vec<Child> = (0..50).map(|_| sleeper_with(inherited())).collect();
+    let (mut watcher, events) = watched(own_pid());
+    watcher.start_over(Box::new(PollSource::new(poll::SCAN_INTERVAL))).unwrap();
+    let event = events.recv_timeout(TIMEOUT).unwrap();
+    children.iter_mut().for_each(|child| {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    });
+    assert_eq!((event.pid, event.owners.count), (Some(own_pid()), 51), "{event:?}");
+    assert_eq!(event.owners.named.len(), 32, "{event:?}");
 }
 
 /// Check that the ports of another process are not reported, and that a missing process is an error

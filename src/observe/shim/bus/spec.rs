@@ -136,6 +136,8 @@ fn describe_port(port: &Port, annotations: &mut Annotations) {
     let pids: Vec<String> = port.owners.iter().map(|owner| owner.pid.to_string()).collect();
     annotations.insert("io.lookout.pid", owner.pid.to_string());
     annotations.insert("io.lookout.owners", pids.join(","));
+    annotations
+        .extend(port.owners_count.map(|count| ("io.lookout.owners_count", count.to_string())));
     insert_word("io.lookout.entity_id", &owner.entity_id, annotations);
     insert_word("io.lookout.exec_id", &owner.exec_id, annotations);
     if let Some(path) = &owner.executable {

@@ -25,7 +25,7 @@ use std::{
 };
 
 use crate::{
-    model::{Endpoint, NetworkNamespace, Owner, Port, Socket, Transport},
+    model::{Endpoint, NetworkNamespace, Owner, Owners, Port, Socket, Transport},
     observe::record::TargetId,
 };
 
@@ -59,7 +59,7 @@ pub struct Dump {
     /// The cookies of all sockets in the lists, of whatever target.
     pub alive: HashSet<u64>,
     /// The listening sockets of the target, each with its owners as far as they are known.
-    pub found: Vec<(Socket, Vec<Owner>)>,
+    pub found: Vec<(Socket, Owners)>,
     /// The cookies of known sockets in namespaces that could not be read, which no process holds
     /// any longer.
     pub released: HashSet<u64>,
@@ -92,7 +92,7 @@ impl Dump {
 struct OpenSocket {
     socket: Socket,
     since_ns: u64,
-    owners: Vec<Owner>,
+    owners: Owners,
 }
 
 /// A port opened or closed.
@@ -130,13 +130,13 @@ impl Ports {
         if let Some(known) = target.sockets.get_mut(&socket.cookie) {
             // A dump has reported this socket before. The owners in a dump are all holders of a
             // descriptor; only the record names the process that called listen(2).
-            known.owners = vec![owner];
+            known.owners = owner.into();
             return Ok(Vec::new());
         }
         if target.sockets.len() >= SOCKETS_MAX {
             return Err(Full);
         }
-        Ok(target.open(OpenSocket { socket, since_ns: at_ns, owners: vec![owner] }, at_ns))
+        Ok(target.open(OpenSocket { socket, since_ns: at_ns, owners: owner.into() }, at_ns))
     }
 
     /// A socket no longer listens. Returns no change while another socket keeps the port open, and
@@ -216,10 +216,10 @@ impl Ports {
 
     /// Sets the processes that hold a socket. An empty list changes nothing: the last known owners
     /// stay.
-    pub fn set_owners(&mut self, target: TargetId, cookie: u64, owners: Vec<Owner>) {
+    pub fn set_owners(&mut self, target: TargetId, cookie: u64, owners: Owners) {
         let open = self.targets.get_mut(&target).and_then(|target| target.sockets.get_mut(&cookie));
         if let Some(open) = open
-            && !owners.is_empty()
+            && owners.count > 0
         {
             open.owners = owners;
         }
@@ -350,13 +350,7 @@ impl Target {
     fn port(&self, network_namespace: NetworkNamespace, endpoint: Endpoint) -> Port {
         let cookies = self.cookies(network_namespace, endpoint);
         let sockets = cookies.iter().filter_map(|cookie| self.sockets.get(cookie));
-        let mut owners: Vec<Owner> = Vec::new();
-        for owner in sockets.flat_map(|open| &open.owners) {
-            if !owners.iter().any(|known| known.key == owner.key) {
-                owners.push(owner.clone());
-            }
-        }
-        owners.sort_unstable_by_key(|owner| (owner.key.start, owner.key.pid));
+        let owners = Owners::union(sockets.map(|open| &open.owners));
         Port { endpoint, network_namespace, owners }
     }
 }

@@ -33,10 +33,14 @@ fn dump_of(namespaces: &[NetworkNamespace], found: Vec<(Socket, Vec<Owner>)>) ->
     let read = |namespace: &NetworkNamespace| {
         (namespace.inode, ReadNamespace { namespace: *namespace, has_udp: false })
     };
+    let owners = |owners: Vec<Owner>| {
+        let keys = owners.iter().map(|owner| owner.key).collect();
+        Owners::of(keys, |key| Owner::unknown(key, None))
+    };
     Dump {
         read: namespaces.iter().map(read).collect(),
         alive: found.iter().map(|(socket, _)| socket.cookie).collect(),
-        found,
+        found: found.into_iter().map(|(socket, of)| (socket, owners(of))).collect(),
         released: HashSet::new(),
     }
 }
@@ -54,7 +58,7 @@ fn owner(pid: i32) -> Owner {
 
 /// Each change as: whether the port opened, its number, the pids of its owners.
 fn summary(changes: &[Change]) -> Vec<(bool, u16, Vec<i32>)> {
-    let pids = |port: &Port| port.owners.iter().map(|owner| owner.key.pid).collect();
+    let pids = |port: &Port| port.owners.named.iter().map(|owner| owner.key.pid).collect();
     changes
         .iter()
         .map(|change| (change.is_open, change.port.endpoint.port, pids(&change.port)))
@@ -82,7 +86,8 @@ fn several_sockets_are_one_port() {
     let mut ports = Ports::default();
     assert_eq!(ports.listen(T, 1, socket(1, 80), owner(10)).unwrap().len(), 1);
     assert_eq!(ports.listen(T, 2, socket(2, 80), owner(11)), Ok(Vec::new()));
-    let pids: Vec<i32> = ports.snapshot(T)[0].owners.iter().map(|owner| owner.key.pid).collect();
+    let pids: Vec<i32> =
+        ports.snapshot(T)[0].owners.named.iter().map(|owner| owner.key.pid).collect();
     assert_eq!(pids, [10, 11]);
     assert_eq!(ports.unlisten(T, 3, socket(1, 80)), []);
     assert_eq!(summary(&ports.unlisten(T, 4, socket(2, 80))), [(false, 80, vec![11])]);
