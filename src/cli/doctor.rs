@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     client::{self, json},
+    config::Config,
     model::chain,
     observe::{node, source::bpf::Swept},
 };
@@ -76,6 +77,12 @@ pub(super) fn run(args: &DoctorArgs, out: &mut Output) -> Result<Exit, Failure> 
             })
             .ok()
     });
+    if let Err(error) = Config::load() {
+        wrong.push(format!(
+            "the configuration is invalid, so nothing is observed: {}",
+            chain(&error)
+        ));
+    }
     let bpf = read_pinned_state(&mut wrong);
     let living = client::registrations(&client::runtime_dir(), None)
         .map_err(|error| Failure::Unreachable(error.into()))?

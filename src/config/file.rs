@@ -7,6 +7,11 @@ use std::{
     path::Path,
 };
 
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
 use super::{ConfigError, InvalidReason};
 
 /// The most bytes that a configuration file may have. A larger file is an error, because a
@@ -39,6 +44,33 @@ pub(super) fn read_entries(path: &Path) -> Result<Option<Vec<(String, String)>>,
             reason: InvalidReason::NotAValue,
         },
     })
+}
+
+/// Names a file, and the line of the pattern if `reason` is about one.
+pub(super) fn origin(path: &Path, reason: &InvalidReason) -> String {
+    let line = match reason {
+        InvalidReason::Pattern { pattern, .. } => line_of(path, pattern),
+        _ => None,
+    };
+    let path = path.display();
+    line.map_or_else(|| path.to_string(), |line| format!("{path}, line {line}"))
+}
+
+/// The line of a pattern of `redact`, from 1; `None` if the file has changed. Reads the file again,
+/// because the values of keys are kept without their positions.
+fn line_of(path: &Path, pattern: &str) -> Option<usize> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let at = match DeTable::parse(&text) {
+        Ok(table) => {
+            let value = table.get_ref().get("redact")?;
+            let mut entries = value.get_ref().as_array().into_iter().flat_map(|array| array.iter());
+            let is_it = |entry: &&Spanned<DeValue<'_>>| entry.get_ref().as_str() == Some(pattern);
+            entries.find(is_it).unwrap_or(value).span().start
+        }
+        // JSON is not parsed with positions. The pattern is written with the usual escapes.
+        Err(_) => text.find(&serde_json::to_string(pattern).ok()?)?,
+    };
+    Some(text.get(..at)?.matches('\n').count() + 1)
 }
 
 /// Why a configuration file could not be parsed.

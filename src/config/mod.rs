@@ -14,6 +14,7 @@
 
 mod file;
 mod key;
+mod pattern;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use std::{
 };
 
 pub use key::{AnnotationUse, Key};
+pub use pattern::compile_pattern;
 use settings::{ANNOTATION_PATTERNS_MAX, InvalidValue, PATTERNS_MAX};
 pub use settings::{AllowedKey, BusEvents, RedactMode, Settings, SourceChoice};
 pub use value::parse_duration;
@@ -91,7 +93,8 @@ pub enum ConfigError {
     /// A key or its value is invalid.
     #[error("{key} in {origin}: {reason}")]
     Key {
-        /// The path of the file, or the name of the environment variable.
+        /// The path of the file, for a pattern with its line, or the name of the environment
+        /// variable.
         origin: String,
         /// The key as it was written.
         key: String,
@@ -118,6 +121,14 @@ pub enum InvalidReason {
         value: String,
         /// The values that the key accepts, from [`Key::expected_value`].
         expected: &'static str,
+    },
+    /// A pattern of `redact` in the host's configuration does not compile.
+    #[error("the pattern {pattern:?} does not compile: {why}")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        why: String,
     },
     /// The host's configuration has locked the key.
     #[error("locked by the host's configuration")]
@@ -172,7 +183,7 @@ impl Config {
             Some(entries) => entries.iter().try_for_each(|(name, text)| {
                 config.set_for_host(name, text, Origin::File(path.clone())).map_err(|reason| {
                     ConfigError::Key {
-                        origin: path.display().to_string(),
+                        origin: file::origin(&path, &reason),
                         key: name.clone(),
                         reason,
                     }
@@ -251,7 +262,16 @@ impl Config {
     ) -> Result<(), InvalidReason> {
         let key = Key::from_name(name).ok_or(InvalidReason::Unknown)?;
         let set = self.settings.set(key, text);
-        self.note_origin(key, text, origin, set)
+        self.note_origin(key, text, origin, set)?;
+        // What the host wants to hide must not be visible because of a mistake. A container's
+        // patterns are checked when they are used: a mistake in one does not affect the others.
+        for pattern in self.settings.redact.iter().filter(|_| key == Key::Redact) {
+            compile_pattern(pattern).map_err(|error| InvalidReason::Pattern {
+                pattern: pattern.clone(),
+                why: pattern::reason(&error),
+            })?;
+        }
+        Ok(())
     }
 
     /// Sets a key of a container's configuration. `namespace` is the containerd namespace of the

@@ -110,6 +110,39 @@ fn a_wrong_value_is_named_with_key_and_file() {
     }
 }
 
+/// Check that a pattern of the host that does not compile, or is too large when compiled, is an error
+/// with the file, the line, the pattern and the reason, wherever the pattern is written.
+#[test]
+fn a_pattern_that_does_not_compile_is_named_with_its_line() {
+    let toml = "bus = \"none\"\nredact = [\n  'fine', # (\n  '--token (\\S+',\n]\n";
+    let json = "{\n\"redact\": [\"fine\",\n\"--token (\\\\S+\"]}";
+    for (name, text, line) in [
+        ("config.toml", toml, 4),
+        ("config.json", json, 3),
+        ("config.toml", "redact = '--token (\\S+'", 1),
+    ] {
+        let error = load_file(name, text).unwrap_err().to_string();
+        let expected = format!(
+            r#"{name}, line {line}: the pattern "--token (\\S+" does not compile: unclosed group"#
+        );
+        assert!(error.starts_with("redact in /") && error.ends_with(&expected), "{error}");
+    }
+    let error = load_file("config.toml", r"redact = '(a{100}){100}'").unwrap_err().to_string();
+    assert!(error.ends_with("exceeds size limit of 65536 bytes."), "{error}");
+    let variable = |name: &str| (name == "LOOKOUT_REDACT").then(|| "(".to_owned());
+    let error = Config::load_with(None, variable).unwrap_err().to_string();
+    assert!(error.contains("(LOOKOUT_REDACT): the pattern \"(\" does not compile"), "{error}");
+}
+
+/// Check that a container's pattern that does not compile leaves its other settings in effect.
+#[test]
+fn a_containers_pattern_need_not_compile() {
+    let added = annotations(&[("redact", "(\nfine"), ("idle_after", "3s")]);
+    let (settings, warnings) = Config::default().for_container(NAMESPACE, &[], &added);
+    assert_eq!((settings.redact.len(), warnings.len()), (2, 0));
+    assert_eq!(settings.idle_after, Duration::from_secs(3));
+}
+
 /// Check that text that is not valid TOML is a syntax error.
 #[test]
 fn a_broken_file_is_named() {

@@ -7,15 +7,13 @@
 
 use std::ops::Range;
 
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::Regex;
 
 use super::RedactError;
+use crate::config::compile_pattern;
 
 /// How many patterns an operator may configure.
 pub(super) const PATTERNS_MAX: usize = 64;
-
-/// The memory that a compiled pattern may take, in bytes.
-const PATTERN_BYTES_MAX: usize = 64 << 10;
 
 /// How many matches of all patterns together are replaced one by one in the arguments of one
 /// process. At a further match, the rest of the arguments is replaced as a whole.
@@ -37,12 +35,7 @@ pub(super) struct Pattern {
 
 impl Pattern {
     pub(super) fn compile(pattern: &str) -> Result<Self, RedactError> {
-        let regex = RegexBuilder::new(pattern)
-            // Arguments are bytes, and may be invalid UTF-8.
-            .unicode(false)
-            .size_limit(PATTERN_BYTES_MAX)
-            .dfa_size_limit(PATTERN_BYTES_MAX)
-            .build()
+        let regex = compile_pattern(pattern)
             .map_err(|source| RedactError::Pattern { pattern: pattern.to_owned(), source })?;
         // Only a pattern that contains the NUL can match across arguments. Any other is applied to
         // one argument at a time, so that `\S+` and `$` end with the argument.
