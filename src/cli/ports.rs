@@ -16,10 +16,7 @@ use super::{
     stream::{self, ContainerScope, EventSink, gap_filter},
 };
 use crate::{
-    api::{
-        Container, ContainerPort, Event, Filter, NodePortsRequest, NodeProcessesRequest,
-        event::Body,
-    },
+    api::{Container, ContainerPort, Event, Filter, event::Body},
     client::FollowOptions,
 };
 
@@ -98,7 +95,7 @@ async fn ports_from_daemon(
         is_in(&of.namespace) && common.container.as_ref().is_none_or(|id| *id == of.id)
     };
     let daemon = connect_to_daemon().await?;
-    let answer = daemon.node_ports(&NodePortsRequest::new()).await?;
+    let answer = daemon.node_ports().await?;
     let mut ports = answer.ports;
     ports.retain(|one| is_asked(one.container.get_or_default()));
     if common.container.is_some() && !ports.is_empty() {
@@ -117,7 +114,7 @@ async fn ports_from_daemon(
     // The daemon's list of ports does not have a container without open ports, so the list of
     // processes shows whether the container exists.
     if let Some(id) = &common.container {
-        let processes = daemon.node_processes(&NodeProcessesRequest::new()).await?.processes;
+        let processes = daemon.node_processes().await?.processes;
         if !processes.iter().any(|one| is_asked(one.container.get_or_default())) {
             return Err(Failure::NotFound(id.clone()));
         }

@@ -1,7 +1,7 @@
 //! A client of the node's daemon: the location of its socket, and its Registry service.
 
 use std::{
-    env,
+    env, mem,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -140,10 +140,49 @@ impl Daemon {
         load(LoadRequest) -> LoadResponse;
         /// Removes all entries from the registry.
         reset(ResetRequest) -> ResetResponse;
-        /// Lists the processes of the node's containers.
-        node_processes(NodeProcessesRequest) -> NodeProcessesResponse;
-        /// Lists the open ports of the node's containers.
-        node_ports(NodePortsRequest) -> NodePortsResponse;
+    }
+
+    /// Lists the processes of the node's containers, from all pages of the answer.
+    ///
+    /// # Errors
+    ///
+    /// [`DaemonError`].
+    pub async fn node_processes(&self) -> Result<api::NodeProcessesResponse, DaemonError> {
+        let mut all = api::NodeProcessesResponse::new();
+        loop {
+            let request =
+                api::NodeProcessesRequest { page: mem::take(&mut all.next), ..Default::default() };
+            let call = self.client.node_processes(context::with_duration(ANSWER_TIMEOUT), &request);
+            let mut page = self.await_answer(ANSWER_TIMEOUT, call).await?;
+            all.processes.append(&mut page.processes);
+            all.shims.append(&mut page.shims);
+            all.idle.append(&mut page.idle);
+            if page.next.is_empty() {
+                return Ok(all);
+            }
+            all.next = page.next;
+        }
+    }
+
+    /// Lists the open ports of the node's containers, from all pages of the answer.
+    ///
+    /// # Errors
+    ///
+    /// [`DaemonError`].
+    pub async fn node_ports(&self) -> Result<api::NodePortsResponse, DaemonError> {
+        let mut all = api::NodePortsResponse::new();
+        loop {
+            let request =
+                api::NodePortsRequest { page: mem::take(&mut all.next), ..Default::default() };
+            let call = self.client.node_ports(context::with_duration(ANSWER_TIMEOUT), &request);
+            let mut page = self.await_answer(ANSWER_TIMEOUT, call).await?;
+            all.ports.append(&mut page.ports);
+            all.shims.append(&mut page.shims);
+            if page.next.is_empty() {
+                return Ok(all);
+            }
+            all.next = page.next;
+        }
     }
 
     /// Lists all entries that `selector` selects, in the order of their ids. Requests them page by

@@ -127,13 +127,30 @@ impl Shim {
         )
     }
 
-    /// Lists the open ports of one container, or of all containers if the id is empty.
+    /// Lists the open ports of one container, or of all containers if the id is empty, from all
+    /// pages of the answer. The cursor is the one of the first page.
     ///
     /// # Errors
     ///
     /// [`ShimError`].
     pub async fn ports(&self, container_id: &str) -> Result<PortsResponse, ShimError> {
-        let request = PortsRequest { container_id: container_id.to_owned(), ..Default::default() };
+        let mut all = self.ports_page(container_id, String::new()).await?;
+        let mut next = mem::take(&mut all.next);
+        while !next.is_empty() {
+            let mut page = self.ports_page(container_id, next).await?;
+            all.ports.append(&mut page.ports);
+            next = page.next;
+        }
+        Ok(all)
+    }
+
+    async fn ports_page(
+        &self,
+        container_id: &str,
+        page: String,
+    ) -> Result<PortsResponse, ShimError> {
+        let container_id = container_id.to_owned();
+        let request = PortsRequest { container_id, page, ..Default::default() };
         self.map_answer(
             timeout(ANSWER_TIMEOUT, self.client.ports(context_with_deadline(), &request)).await,
         )

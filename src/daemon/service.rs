@@ -6,6 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::task::spawn_blocking;
 use ttrpc::{Code, r#async::TtrpcContext};
 
@@ -250,29 +251,33 @@ impl registry::Registry for RegistryService {
     async fn node_processes(
         &self,
         _: &TtrpcContext,
-        _: api::NodeProcessesRequest,
+        request: api::NodeProcessesRequest,
     ) -> ttrpc::Result<api::NodeProcessesResponse> {
         let node = self.followed_node()?;
-        let (processes, shims, idle) = (node.processes(), node.shims(), node.idle_containers());
-        check_answer_size(api::NodeProcessesResponse {
-            processes,
-            shims,
-            idle,
-            ..Default::default()
-        })
+        let after = position(&request.page)?;
+        let mut answer = api::NodeProcessesResponse::new();
+        if after.is_none() {
+            (answer.shims, answer.idle) = (node.shims(), node.idle_containers());
+        }
+        let (processes, next) = node.processes_page(after);
+        (answer.processes, answer.next) = (processes, token(next.as_ref()));
+        Ok(answer)
     }
 
     async fn node_ports(
         &self,
         _: &TtrpcContext,
-        _: api::NodePortsRequest,
+        request: api::NodePortsRequest,
     ) -> ttrpc::Result<api::NodePortsResponse> {
         let node = self.followed_node()?;
-        check_answer_size(api::NodePortsResponse {
-            ports: node.ports(),
-            shims: node.shims(),
-            ..Default::default()
-        })
+        let after = position(&request.page)?;
+        let mut answer = api::NodePortsResponse::new();
+        if after.is_none() {
+            answer.shims = node.shims();
+        }
+        let (ports, next) = node.ports_page(after);
+        (answer.ports, answer.next) = (ports, token(next.as_ref()));
+        Ok(answer)
     }
 }
 
@@ -406,6 +411,20 @@ fn process_usage(key: ProcessKey) -> Option<api::Usage> {
     })
 }
 
+/// The position that `page` of a request names; `None` for the first page.
+fn position<T: DeserializeOwned>(page: &str) -> ttrpc::Result<Option<T>> {
+    let page = Some(page).filter(|page| !page.is_empty());
+    page.map(serde_json::from_str).transpose().map_err(|_| {
+        let message = format!("page {:?} was never in a response", page.unwrap_or_default());
+        ttrpc::Error::RpcStatus(ttrpc::get_status(Code::INVALID_ARGUMENT, message))
+    })
+}
+
+/// The text of `next` in a response; empty on the last page.
+fn token(next: Option<&impl Serialize>) -> String {
+    next.and_then(|next| serde_json::to_string(next).ok()).unwrap_or_default()
+}
+
 /// The size of an encoded message in bytes.
 fn encoded_size(message: &impl protobuf::Message) -> usize {
     usize::try_from(message.compute_size()).unwrap_or(usize::MAX)
@@ -417,7 +436,7 @@ fn check_answer_size<T: protobuf::Message>(answer: T) -> ttrpc::Result<T> {
     if encoded_size(&answer) <= ANSWER_BYTES_MAX {
         return Ok(answer);
     }
-    let message = format!("too many processes or ports for an answer of {ANSWER_BYTES_MAX} bytes");
+    let message = format!("too many processes for an answer of {ANSWER_BYTES_MAX} bytes");
     Err(ttrpc::Error::RpcStatus(ttrpc::get_status(Code::RESOURCE_EXHAUSTED, message)))
 }
 

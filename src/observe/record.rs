@@ -14,7 +14,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    model::{FileId, Grade, Image, Lineage, ProcessKey, Socket, Stage},
+    model::{Endpoint, FileId, Grade, Image, Lineage, NetworkNamespace, ProcessKey, Socket, Stage},
     platform::process,
 };
 
@@ -85,6 +85,26 @@ impl Position {
         let (target, serial) = text.split_once(':')?;
         Some(Self { target: TargetId(target.parse().ok()?), serial: serial.parse().ok()? })
     }
+}
+
+/// A place in the list of all open ports of a shim, for answers in pages: that of one port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PortPosition {
+    /// The target of the port.
+    pub target: TargetId,
+    /// The port among those of its target.
+    pub key: PortKey,
+}
+
+/// Identifies an open port among those of a target, in the order in which they are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PortKey {
+    /// The port is only in the kernel's list of sockets; no event has reported it.
+    pub listed_only: bool,
+    /// The address of the port.
+    pub endpoint: Endpoint,
+    /// The network namespace of the port.
+    pub network_namespace: NetworkNamespace,
 }
 
 /// The number of a call of the OCI runtime, within one shim. Never 0.

@@ -174,10 +174,18 @@ impl Observer for Service {
     }
 
     async fn ports(&self, _: &TtrpcContext, request: PortsRequest) -> ttrpc::Result<PortsResponse> {
+        const PAGE: usize = 1000;
         let wanted = request.container_id;
-        let mut ports = self.read(|script| script.ports.clone());
-        ports.retain(|one| wanted.is_empty() || one.container.get_or_default().id == wanted);
-        Ok(PortsResponse { ports, ..Default::default() })
+        let is_wanted =
+            |one: &&ContainerPort| wanted.is_empty() || one.container.get_or_default().id == wanted;
+        let from: usize = request.page.parse().unwrap_or_default();
+        let mut ports: Vec<ContainerPort> = self.read(|script| {
+            script.ports.iter().filter(is_wanted).skip(from).take(PAGE + 1).cloned().collect()
+        });
+        let is_last = ports.len() <= PAGE;
+        ports.truncate(PAGE);
+        let next = if is_last { String::new() } else { (from + PAGE).to_string() };
+        Ok(PortsResponse { ports, next, ..Default::default() })
     }
 
     async fn status(&self, _: &TtrpcContext, _: StatusRequest) -> ttrpc::Result<StatusResponse> {

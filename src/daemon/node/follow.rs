@@ -8,9 +8,13 @@ use std::{
     time::Duration,
 };
 
+use containerd_shim_protos::protobuf::Message;
 use tokio::task::JoinSet;
 
-use super::{stream::StreamFile, view::NodeView};
+use super::{
+    stream::StreamFile,
+    view::{NodeView, PortPosition, ProcessPosition},
+};
 use crate::{
     api::{Container, ContainerPort, ContainerProcess, Event, FollowedShim},
     client::{
@@ -25,6 +29,9 @@ use crate::{
 /// observes no container refuses the stream of events, but it may observe one later. So the daemon
 /// connects to such a shim again too.
 const RECONNECT_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// A page of a list ends with the first entry that makes it larger than this, in bytes.
+const PAGE_MIN: u64 = 256 << 10;
 
 /// The pause before the directory of registrations is read again after an error.
 const DIRECTORY_RETRY_PAUSE: Duration = Duration::from_secs(5);
@@ -87,10 +94,23 @@ impl Node {
         self.lock_state().view.idle_containers()
     }
 
-    /// The open ports of all containers of the node.
+    /// One page of the living processes of all containers, and the position of its last process if
+    /// further ones follow.
     #[must_use]
-    pub fn ports(&self) -> Vec<ContainerPort> {
-        self.lock_state().view.ports()
+    pub fn processes_page(
+        &self,
+        after: Option<ProcessPosition>,
+    ) -> (Vec<ContainerProcess>, Option<ProcessPosition>) {
+        page(self.lock_state().view.processes_after(after))
+    }
+
+    /// One page of the open ports of all containers, likewise.
+    #[must_use]
+    pub fn ports_page(
+        &self,
+        after: Option<PortPosition>,
+    ) -> (Vec<ContainerPort>, Option<PortPosition>) {
+        page(self.lock_state().view.ports_after(after))
     }
 
     /// The number of living processes, and the number of open ports, of all containers.
@@ -279,6 +299,21 @@ impl Node {
     fn lock_state(&self) -> MutexGuard<'_, NodeState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The rows of one page, which ends with the first row that makes it larger than [`PAGE_MIN`].
+fn page<'a, P, T: Message + Clone + 'a>(
+    mut rows: impl Iterator<Item = (P, &'a T)>,
+) -> (Vec<T>, Option<P>) {
+    let (mut page, mut size) = (Vec::new(), 0);
+    for (position, row) in rows.by_ref() {
+        size += row.compute_size();
+        page.push(row.clone());
+        if size > PAGE_MIN {
+            return (page, rows.next().map(|_| position));
+        }
+    }
+    (page, None)
 }
 
 /// Records that no daemon ran before this one: one gap for each shim that an earlier daemon

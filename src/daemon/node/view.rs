@@ -1,7 +1,9 @@
 //! The living processes and open ports of the node's containers, and which containers are idle.
 //! This module is pure: no I/O, no clock.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Bound};
+
+use serde::{Deserialize, Serialize};
 
 use crate::api::{
     Container, ContainerPort, ContainerProcess, Event, Port, PortsResponse, ProcessesResponse,
@@ -37,6 +39,30 @@ struct ShimList<K, T> {
 /// What identifies a port in the view: container id, transport, number, address, dual stack and
 /// network namespace.
 type PortKey = (String, String, u32, String, bool, Option<u32>);
+
+/// A place in the list of all processes, for answers in pages: that of one process.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ProcessPosition {
+    epoch: String,
+    created_ns: u64,
+    pid: i32,
+    entity_id: String,
+}
+
+impl ProcessPosition {
+    fn of(epoch: &str, one: &ContainerProcess) -> Self {
+        let process = one.process.get_or_default();
+        let (epoch, entity_id) = (epoch.to_owned(), process.entity_id.clone());
+        Self { epoch, created_ns: process.created_ns, pid: process.pid, entity_id }
+    }
+}
+
+/// A place in the list of all ports, for answers in pages: that of one port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortPosition {
+    epoch: String,
+    key: PortKey,
+}
 
 impl NodeView {
     /// Replaces the living processes and the idle containers of a shim by those that the shim has
@@ -119,14 +145,22 @@ impl NodeView {
     /// parents usually come before their children.
     #[must_use]
     pub fn processes(&self) -> Vec<ContainerProcess> {
-        let of = |shim: &ShimView| {
-            let mut list: Vec<_> = shim.processes.rows.values().cloned().collect();
-            list.sort_by_key(|one| {
-                (one.process.get_or_default().created_ns, one.process.get_or_default().pid)
-            });
+        self.processes_after(None).map(|(_, one)| one.clone()).collect()
+    }
+
+    /// The living processes after a position, with their positions.
+    pub fn processes_after(
+        &self,
+        after: Option<ProcessPosition>,
+    ) -> impl Iterator<Item = (ProcessPosition, &ContainerProcess)> {
+        let first = after.as_ref().map(|after| after.epoch.clone()).unwrap_or_default();
+        self.shims.range(first..).flat_map(move |(epoch, shim)| {
+            let rows = shim.processes.rows.values();
+            let mut list: Vec<_> = rows.map(|one| (ProcessPosition::of(epoch, one), one)).collect();
+            list.retain(|(position, _)| after.as_ref().is_none_or(|after| position > after));
+            list.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
             list
-        };
-        self.shims.values().flat_map(of).collect()
+        })
     }
 
     /// The idle containers of the node, in the order of shims and container ids.
@@ -135,10 +169,22 @@ impl NodeView {
         self.shims.values().flat_map(|shim| shim.idle.rows.values().cloned()).collect()
     }
 
-    /// The open ports of all containers, in the order of shims, containers, transports and numbers.
-    #[must_use]
-    pub fn ports(&self) -> Vec<ContainerPort> {
-        self.shims.values().flat_map(|shim| shim.ports.rows.values().cloned()).collect()
+    /// The open ports after a position, by shim, container, transport and number, with their
+    /// positions.
+    pub fn ports_after(
+        &self,
+        after: Option<PortPosition>,
+    ) -> impl Iterator<Item = (PortPosition, &ContainerPort)> {
+        let (first, after) = after.map(|PortPosition { epoch, key }| (epoch, key)).unzip();
+        let first = first.unwrap_or_default();
+        self.shims.range(first.clone()..).flat_map(move |(epoch, shim)| {
+            let after = after.clone().filter(|_| *epoch == first);
+            let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+            shim.ports
+                .rows
+                .range((after, Bound::Unbounded))
+                .map(|(key, one)| (PortPosition { epoch: epoch.clone(), key: key.clone() }, one))
+        })
     }
 
     /// The number of living processes, and the number of open ports, of all containers.

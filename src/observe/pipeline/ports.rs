@@ -12,9 +12,9 @@ use std::{
 
 use super::{MIN_SCAN_INTERVAL, Pipeline, Watched, monotonic_ns};
 use crate::{
-    model::{Body, Grade, Owner, Owners, Port, ProcessKey, Socket},
+    model::{Body, Endpoint, Grade, NetworkNamespace, Owner, Owners, Port, ProcessKey, Socket},
     observe::{
-        record::{Record, TargetId},
+        record::{PortKey, Record, TargetId},
         source::Target,
         track::{
             Emission, RecordOutcome,
@@ -168,14 +168,26 @@ impl Pipeline {
         Some(next.saturating_duration_since(Instant::now()))
     }
 
-    /// The open ports of a target with all processes that hold them now: first those that were
-    /// reported, then those that only the kernel's list has.
-    pub(in crate::observe) fn ports(&mut self, id: TargetId) -> [Vec<Port>; 2] {
+    /// The open ports of a target with the processes that hold them now: those after a port, at most
+    /// `most` of them. First those that were reported, then those that only the kernel's list has.
+    pub(in crate::observe) fn ports(
+        &mut self,
+        id: TargetId,
+        after: Option<PortKey>,
+        most: usize,
+    ) -> Vec<(PortKey, Port)> {
         let sockets: Vec<Socket> = self.ports.sockets(id).collect();
         for (socket, owners) in self.owners(id, sockets) {
             self.ports.set_owners(id, socket.cookie, owners);
         }
-        let (mut ports, mut listed) = (self.ports.snapshot(id), Vec::<Port>::new());
+        let mut open: BTreeMap<PortKey, Port> = BTreeMap::new();
+        if after.is_none_or(|after| !after.listed_only) {
+            let after = after.map(|after| (after.endpoint, after.network_namespace));
+            let reported = self.ports.snapshot(id, after, most).into_iter();
+            open.extend(
+                reported.map(|port| (key(false, port.endpoint, port.network_namespace), port)),
+            );
+        }
         // UDP sockets that no event reported are listed only here. In the kernel's list they look
         // like clients that wait for an answer, so they cannot open ports.
         let reported: HashSet<u64> = self.ports.sockets(id).map(|socket| socket.cookie).collect();
@@ -183,15 +195,19 @@ impl Pipeline {
         bound.retain(|socket| !reported.contains(&socket.cookie));
         for (socket, owners) in self.owners(id, bound) {
             let Socket { endpoint, network_namespace, .. } = socket;
-            let is_its = |port: &&mut Port| {
-                (port.endpoint, port.network_namespace) == (endpoint, network_namespace)
-            };
-            match ports.iter_mut().chain(&mut listed).find(is_its) {
+            let is_reported = self.ports.is_open(id, endpoint, network_namespace);
+            let key = key(!is_reported, endpoint, network_namespace);
+            match open.get_mut(&key) {
                 Some(port) => port.owners = Owners::union([&port.owners, &owners].into_iter()),
-                None => listed.push(Port { endpoint, network_namespace, owners }),
+                // A reported port of another page.
+                None if is_reported => {}
+                None => drop(open.insert(key, Port { endpoint, network_namespace, owners })),
             }
         }
-        [ports, listed]
+        open.into_iter()
+            .filter(|(key, _)| after.is_none_or(|after| *key > after))
+            .take(most)
+            .collect()
     }
 
     /// Processes a record of a socket; ignores all other records.
@@ -336,6 +352,10 @@ impl Watched {
             polling.next = polling.next.min(earliest);
         }
     }
+}
+
+fn key(listed_only: bool, endpoint: Endpoint, network_namespace: NetworkNamespace) -> PortKey {
+    PortKey { listed_only, endpoint, network_namespace }
 }
 
 /// The descriptors that become readable when a listener of a target is destroyed.

@@ -21,7 +21,7 @@ use crate::{
     config::Settings,
     model::{Container, Exit, ProcessId},
     observe::{
-        record::{CallId, Position, TargetId},
+        record::{CallId, PortPosition, Position, TargetId},
         track::idle::LastInput,
     },
 };
@@ -128,6 +128,8 @@ pub(super) enum Query {
     Ports {
         /// A container's id, or empty for all containers.
         container_id: String,
+        /// The port after which the answer begins; `None` for the first page.
+        after: Option<PortPosition>,
         /// Answered with `None` if the container is not observed here.
         reply: oneshot::Sender<Option<OpenPorts>>,
     },

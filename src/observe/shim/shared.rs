@@ -14,7 +14,10 @@ use crate::{
     config::Settings,
     model::{Backend, Body, Capability, Event, Gap, Grade, Stage},
     observe::{
-        capability::Capabilities, pipeline::Inbox, record::Position, source::CallMarker,
+        capability::Capabilities,
+        pipeline::Inbox,
+        record::{PortPosition, Position},
+        source::CallMarker,
         stream::EventLog,
     },
 };
@@ -151,7 +154,15 @@ impl Queries for Shared {
         })
     }
 
-    fn ports<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<OpenPorts, Unavailable>> {
-        self.query(container, |container_id, reply| Query::Ports { container_id, reply })
+    fn ports<'a>(
+        &'a self,
+        container: &'a str,
+        after: Option<PortPosition>,
+    ) -> BoxFuture<'a, Result<OpenPorts, Unavailable>> {
+        self.query(container, move |container_id, reply| Query::Ports {
+            container_id,
+            after,
+            reply,
+        })
     }
 }

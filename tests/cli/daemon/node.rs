@@ -101,6 +101,28 @@ fn the_view_has_the_open_ports() {
     assert_eq!(run(&node, &["ports", "--daemon", "--watch"]).code, 2);
 }
 
+/// Check that every one of 65,536 ports is listed, by the shim and by the daemon.
+#[test]
+fn any_number_of_ports_is_listed() {
+    const COUNT: u32 = 65_536;
+    let node = Node::new();
+    let one = open_ports("web").remove(0);
+    let ports = (0..COUNT).map(|number| {
+        let mut open = one.clone();
+        open.port.mut_or_insert_default().address = format!("10.0.{}.1", number % 256);
+        open.port.mut_or_insert_default().port = number / 256 + 1;
+        open
+    });
+    let _shim = node.shim("web", Script { ports: ports.collect(), ..Default::default() });
+    let listed = |flags: &[&str]| {
+        let out = run(&node, &[&["ports", "-q"], flags].concat()).out;
+        out.lines().map(str::to_owned).collect::<std::collections::HashSet<_>>().len()
+    };
+    assert_eq!(listed(&[]), COUNT as usize);
+    let _daemon = Daemon::start(&node);
+    wait("the list", &node, || listed(&["--daemon"]) == COUNT as usize);
+}
+
 /// Check that a shim without a connection is named, and that the ports of other shims are printed.
 #[test]
 fn a_shim_without_a_connection_is_named() {

@@ -14,10 +14,7 @@ use std::{
 };
 
 use lookout::{
-    api::{
-        AddRequest, ContainerPort, ContainerProcess, NodePortsRequest, NodeProcessesRequest,
-        StatusResponse,
-    },
+    api::{AddRequest, ContainerPort, ContainerProcess, StatusResponse},
     client::{Daemon, Shim, registrations},
 };
 use nix::sys::signal::Signal;
@@ -315,13 +312,8 @@ fn view(runtime_dir: &Path) -> View {
         let Ok(daemon) = Daemon::connect(&runtime_dir.join("daemon.sock")).await else {
             return view;
         };
-        let processes = daemon
-            .node_processes(&NodeProcessesRequest::default())
-            .await
-            .expect("it answers")
-            .processes;
-        let ports =
-            daemon.node_ports(&NodePortsRequest::default()).await.expect("it answers").ports;
+        let processes = daemon.node_processes().await.expect("it answers").processes;
+        let ports = daemon.node_ports().await.expect("it answers").ports;
         view.add(processes, ports);
         view
     })

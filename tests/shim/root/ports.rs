@@ -5,6 +5,7 @@ mod bus;
 mod fallback;
 mod idle;
 mod kinds;
+mod many;
 mod namespaces;
 mod quiet;
 mod short;

@@ -48,7 +48,9 @@ fn entity_ids(view: &NodeView) -> Vec<String> {
 }
 
 fn open_ports(view: &NodeView) -> Vec<String> {
-    view.ports().iter().map(|one| format!("{}:{}", one.port.address, one.port.port)).collect()
+    view.ports_after(None)
+        .map(|(_, one)| format!("{}:{}", one.port.address, one.port.port))
+        .collect()
 }
 
 /// Check that events that a list of processes includes are not applied again, and that a gap
@@ -114,7 +116,7 @@ fn listed_only_ports_are_left_out_and_ports_end_with_their_shim() {
     view.set_ports("e", answer);
     view.apply_event("other", &port_event(1, "port.open", port("::", 1)));
     let transports = |view: &NodeView| {
-        view.ports().iter().map(|one| one.port.transport.clone()).collect::<Vec<_>>()
+        view.ports_after(None).map(|(_, one)| one.port.transport.clone()).collect::<Vec<_>>()
     };
     assert_eq!(
         (open_ports(&view), view.process_and_port_counts().1),
@@ -136,7 +138,7 @@ fn a_port_in_two_network_namespaces_is_two_ports() {
     view.set_ports("e", ports_response([within(Some(1)), within(Some(2))], 1));
     view.apply_event("e", &port_event(2, "port.open", within(Some(3))));
     view.apply_event("e", &port_event(3, "port.close", within(Some(2))));
-    let open: Vec<_> = view.ports().iter().map(|one| one.port.network_namespace).collect();
+    let open: Vec<_> = view.ports_after(None).map(|(_, one)| one.port.network_namespace).collect();
     assert_eq!(open, [Some(1), Some(3)]);
     view.apply_event("old", &port_event(1, "port.open", within(None)));
     assert_eq!(view.process_and_port_counts().1, 3);
@@ -183,4 +185,76 @@ fn a_container_is_idle_until_it_is_active_exits_or_is_closed() {
     view.apply_event("e", &idle(9));
     view.remove_shim("e");
     assert_eq!(ids(&view), [""; 0]);
+}
+
+/// The list of all rows, put together from pages of this many, between which `changes` happen.
+fn paged<P: Clone, T>(
+    view: &mut NodeView,
+    count: usize,
+    rows: impl Fn(&NodeView, Option<P>) -> Vec<(P, T)>,
+    mut between: impl FnMut(&mut NodeView),
+) -> Vec<T> {
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let mut page = rows(view, after);
+        page.truncate(count);
+        let Some((last, _)) = page.last() else { return all };
+        after = Some(last.clone());
+        all.extend(page.into_iter().map(|(_, row)| row));
+        between(view);
+    }
+}
+
+/// Check that a list of 65,536 processes and ports that is put together from pages has each once,
+/// also if others begin and end meanwhile.
+#[test]
+fn a_list_of_pages_has_every_row_once() {
+    const COUNT: u64 = 65_536;
+    let mut view = NodeView::default();
+    let process = |shim: u64, number: u64| Process {
+        // Many are created within one clock tick.
+        created_ns: number / 100,
+        pid: i32::try_from(number % 32_768).unwrap(),
+        entity_id: format!("{shim}-{number}"),
+        ..Default::default()
+    };
+    let started = |shim, number| event(0, "process.start", Body::Process(process(shim, number)));
+    let opened = |number: u64| {
+        let address = format!("10.0.{}.1", number % 256);
+        port_event(0, "port.open", port(&address, u32::try_from(number / 256 + 1).unwrap()))
+    };
+    for number in 0..COUNT {
+        let shim = number % 3;
+        view.apply_event(&format!("e{shim}"), &started(shim, number));
+        view.apply_event(&format!("e{shim}"), &opened(number));
+    }
+    let ended = |number| event(0, "process.exit", Body::Process(process(1, number)));
+    let mut more = COUNT;
+    let ids = paged(
+        &mut view,
+        1000,
+        |view, after| {
+            let rows = view.processes_after(after);
+            rows.map(|(position, one)| (position, one.process.entity_id.clone())).collect()
+        },
+        |view| {
+            view.apply_event("e1", &started(1, more));
+            view.apply_event("e1", &ended(more));
+            more += 1;
+        },
+    );
+    let distinct: std::collections::HashSet<_> = ids.iter().collect();
+    assert_eq!((ids.len() as u64, distinct.len() as u64), (COUNT, COUNT));
+    let ports = paged(
+        &mut view,
+        1000,
+        |view, after| {
+            let rows = view.ports_after(after);
+            rows.map(|(position, one)| (position, (one.port.address.clone(), one.port.port)))
+                .collect()
+        },
+        |_| {},
+    );
+    let distinct: std::collections::HashSet<_> = ports.iter().collect();
+    assert_eq!((ports.len() as u64, distinct.len() as u64), (COUNT, COUNT));
 }

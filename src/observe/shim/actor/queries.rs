@@ -6,10 +6,13 @@ use super::{super::message::Query, Actor};
 use crate::{
     model::Container,
     observe::{
-        record::{Position, TargetId},
+        record::{PortPosition, Position, TargetId},
         shim::service::{LiveProcesses, OpenPort, OpenPorts},
     },
 };
+
+/// How many ports one answer has at most. Each has up to 32 owners, which are copied for it.
+const PORTS_AT_ONCE: usize = 1024;
 
 impl Actor {
     pub(super) fn answer(&mut self, query: Query) {
@@ -18,8 +21,8 @@ impl Actor {
             Query::Processes { container_id, after, reply } => {
                 let _ = reply.send(self.live_processes(&container_id, after));
             }
-            Query::Ports { container_id, reply } => {
-                let _ = reply.send(self.open_ports(&container_id));
+            Query::Ports { container_id, after, reply } => {
+                let _ = reply.send(self.open_ports(&container_id, after));
             }
             Query::Stop { stopped } => {
                 self.append_events();
@@ -48,22 +51,29 @@ impl Actor {
         })
     }
 
-    /// The open ports of a container, or of all containers if the id is empty.
-    fn open_ports(&mut self, container_id: &str) -> Option<OpenPorts> {
-        let mut open = Vec::new();
-        for (id, container) in self.select(container_id)? {
-            let [reported, listed] = self.pipeline.ports(id);
-            let reported = reported.into_iter().map(|port| (port, false));
-            let all = reported.chain(listed.into_iter().map(|port| (port, true)));
-            open.extend(all.map(|(port, listed_only)| OpenPort {
+    /// The open ports of a container after a position, or of all containers if the id is empty.
+    fn open_ports(&mut self, container_id: &str, after: Option<PortPosition>) -> Option<OpenPorts> {
+        let first = after.map_or(TargetId(0), |after| after.target);
+        let mut ports = Vec::new();
+        for (target, container) in self.select(container_id)?.range(first..) {
+            let after = after.filter(|after| after.target == *target).map(|after| after.key);
+            // One more shows whether these are the last.
+            let most = PORTS_AT_ONCE + 1 - ports.len();
+            if most == 0 {
+                break;
+            }
+            let open = self.pipeline.ports(*target, after, most).into_iter();
+            ports.extend(open.map(|(key, port)| OpenPort {
+                position: PortPosition { target: *target, key },
                 container: container.clone(),
                 port,
-                listed_only,
             }));
         }
+        let is_last = ports.len() <= PORTS_AT_ONCE;
+        ports.truncate(PORTS_AT_ONCE);
         // As in the query above, the events are appended before the sequence number is read.
         self.append_events();
-        Some((open, self.shared.event_log.seq()))
+        Some(OpenPorts { ports, is_last, seq: self.shared.event_log.seq() })
     }
 
     /// The observed containers with this id, or all of them if it is empty. `None` if a container

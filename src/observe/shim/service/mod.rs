@@ -24,14 +24,15 @@ pub(super) use tables::{ServiceProvider, tables};
 use crate::{
     api::{self, observer},
     model::{Capability, Container, Port, Process},
-    observe::{encode, record::Position, stream::EventLog},
+    observe::{
+        encode,
+        record::{PortPosition, Position},
+        stream::EventLog,
+    },
 };
 
 /// The version of the message schema, sent in each `hello`.
 pub const SCHEMA_VERSION: u32 = 2;
-
-/// The largest response, in bytes; ttrpc refuses messages of more than 4 MiB.
-const RESPONSE_BYTES_MAX: usize = 3 << 20;
 
 /// A page of a list ends with the first entry that makes it larger than this, in bytes. The shim
 /// has one page at a time in memory.
@@ -62,26 +63,39 @@ pub trait Queries: Send + Sync {
         after: Position,
     ) -> BoxFuture<'a, Result<LiveProcesses, Unavailable>>;
 
-    /// The ports that are open in `container`, or in all containers if it is empty.
+    /// The ports after a position that are open in `container`, or in all containers if it is
+    /// empty.
     ///
     /// # Errors
     ///
     /// [`Unavailable`]: no such container is observed, or the observer has ended.
-    fn ports<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<OpenPorts, Unavailable>>;
+    fn ports<'a>(
+        &'a self,
+        container: &'a str,
+        after: Option<PortPosition>,
+    ) -> BoxFuture<'a, Result<OpenPorts, Unavailable>>;
 }
 
-/// The open ports, and the sequence number of the last event that they include.
-pub type OpenPorts = (Vec<OpenPort>, u64);
+/// Open ports of one or all containers, in the order of their positions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenPorts {
+    /// The ports.
+    pub ports: Vec<OpenPort>,
+    /// Whether no port follows these.
+    pub is_last: bool,
+    /// The sequence number of the last event that this answer includes.
+    pub seq: u64,
+}
 
 /// An open port of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenPort {
+    /// Its place in the list.
+    pub position: PortPosition,
     /// The container that the port belongs to.
     pub container: Arc<Container>,
-    /// The port, with all processes that hold one of its sockets.
+    /// The port, with the processes that hold one of its sockets.
     pub port: Port,
-    /// The port is only in the kernel's list of sockets; no event has reported it.
-    pub listed_only: bool,
 }
 
 /// The living processes of one or all containers.
@@ -123,10 +137,7 @@ impl Service {
 
     /// Answers Processes with an encoded response.
     async fn processes(&self, request: &api::ProcessesRequest) -> Answer<Vec<u8>> {
-        let after = Position::parse(&request.page).ok_or_else(|| {
-            let message = format!("page {:?} was never in a response", request.page);
-            status(Code::INVALID_ARGUMENT, message)
-        })?;
+        let after = Position::parse(&request.page).ok_or_else(|| no_such_page(&request.page))?;
         let living = self.queries.processes(&request.container_id, after).await;
         let living = living.map_err(|why| unavailable(&why))?;
         Ok(answers::processes(self.event_log.encoder(), &living, PAGE_MIN))
@@ -134,16 +145,11 @@ impl Service {
 
     /// Answers Ports with an encoded response.
     async fn ports(&self, request: &api::PortsRequest) -> Answer<Vec<u8>> {
-        // A port has nothing that could be cut, so there is one attempt.
-        let (open, seq) =
-            self.queries.ports(&request.container_id).await.map_err(|why| unavailable(&why))?;
-        let answer = answers::ports(self.event_log.encoder(), &open, seq);
-        if answer.len() <= RESPONSE_BYTES_MAX {
-            return Ok(answer);
-        }
-        let message =
-            format!("{} ports do not fit in a response of {RESPONSE_BYTES_MAX} bytes", open.len());
-        Err(status(Code::RESOURCE_EXHAUSTED, message))
+        let page = Some(&request.page).filter(|page| !page.is_empty());
+        let after = page.map(|page| serde_json::from_str(page).map_err(|_| no_such_page(page)));
+        let open = self.queries.ports(&request.container_id, after.transpose()?).await;
+        let open = open.map_err(|why| unavailable(&why))?;
+        Ok(answers::ports(self.event_log.encoder(), &open, PAGE_MIN))
     }
 }
 
@@ -176,6 +182,10 @@ impl observer::Observer for Service {
     ) -> Answer<()> {
         stream::exits(&self.event_log, request, &sender).await
     }
+}
+
+fn no_such_page(page: &str) -> ttrpc::Error {
+    status(Code::INVALID_ARGUMENT, format!("page {page:?} was never in a response"))
 }
 
 fn unavailable(why: &Unavailable) -> ttrpc::Error {

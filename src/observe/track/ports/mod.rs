@@ -225,16 +225,39 @@ impl Ports {
         }
     }
 
-    /// The open ports of a target, by endpoint and namespace, each with all its owners.
+    /// The open ports of a target, by endpoint and namespace, each with its owners: those after a
+    /// port, at most `most` of them.
     #[must_use]
-    pub fn snapshot(&self, target: TargetId) -> Vec<Port> {
-        self.targets.get(&target).map(Target::snapshot).unwrap_or_default()
+    pub fn snapshot(
+        &self,
+        target: TargetId,
+        after: Option<(Endpoint, NetworkNamespace)>,
+        most: usize,
+    ) -> Vec<Port> {
+        let target = self.targets.get(&target);
+        target.map(|target| target.snapshot(after, most)).unwrap_or_default()
+    }
+
+    /// Whether a port of a target is open.
+    #[must_use]
+    pub fn is_open(
+        &self,
+        target: TargetId,
+        endpoint: Endpoint,
+        network_namespace: NetworkNamespace,
+    ) -> bool {
+        let target = self.targets.get(&target);
+        target.is_some_and(|target| !target.cookies(network_namespace, endpoint).is_empty())
     }
 
     /// Ends a target: closes the ports that are still open.
     pub fn end(&mut self, target: TargetId, at_ns: u64) -> Vec<Change> {
         let Some(target) = self.targets.remove(&target) else { return Vec::new() };
-        target.snapshot().into_iter().map(|port| Change::closed(at_ns, port)).collect()
+        target
+            .snapshot(None, usize::MAX)
+            .into_iter()
+            .map(|port| Change::closed(at_ns, port))
+            .collect()
     }
 }
 
@@ -332,13 +355,15 @@ impl Target {
         change
     }
 
-    fn snapshot(&self) -> Vec<Port> {
+    fn snapshot(&self, after: Option<(Endpoint, NetworkNamespace)>, most: usize) -> Vec<Port> {
         let of_namespace = |(namespace, ports): (&NetworkNamespace, &BTreeMap<Endpoint, _>)| {
             ports.keys().map(|endpoint| (*endpoint, *namespace)).collect::<Vec<_>>()
         };
         let ports: BTreeSet<(Endpoint, NetworkNamespace)> =
             self.ports.iter().flat_map(of_namespace).collect();
-        ports.into_iter().map(|(endpoint, namespace)| self.port(namespace, endpoint)).collect()
+        let wanted = ports.into_iter().filter(|port| after.is_none_or(|after| *port > after));
+        let port = |(endpoint, namespace)| self.port(namespace, endpoint);
+        wanted.take(most).map(port).collect()
     }
 
     fn cookies(&self, namespace: NetworkNamespace, endpoint: Endpoint) -> &[u64] {

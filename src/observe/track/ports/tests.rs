@@ -73,10 +73,10 @@ fn a_port_opens_and_closes() {
         summary(&ports.listen(T, 1, socket(1, 80), owner(10)).unwrap()),
         [(true, 80, vec![10])]
     );
-    assert_eq!(ports.snapshot(T).len(), 1);
+    assert_eq!(ports.snapshot(T, None, usize::MAX).len(), 1);
     assert_eq!(summary(&ports.unlisten(T, 2, socket(1, 80))), [(false, 80, vec![10])]);
     assert_eq!(ports.unlisten(T, 3, socket(1, 80)), []);
-    assert_eq!(ports.snapshot(T), []);
+    assert_eq!(ports.snapshot(T, None, usize::MAX), []);
 }
 
 /// Check that of several sockets on one port (SO_REUSEPORT) the first opens it and the last closes
@@ -86,8 +86,12 @@ fn several_sockets_are_one_port() {
     let mut ports = Ports::default();
     assert_eq!(ports.listen(T, 1, socket(1, 80), owner(10)).unwrap().len(), 1);
     assert_eq!(ports.listen(T, 2, socket(2, 80), owner(11)), Ok(Vec::new()));
-    let pids: Vec<i32> =
-        ports.snapshot(T)[0].owners.named.iter().map(|owner| owner.key.pid).collect();
+    let pids: Vec<i32> = ports.snapshot(T, None, usize::MAX)[0]
+        .owners
+        .named
+        .iter()
+        .map(|owner| owner.key.pid)
+        .collect();
     assert_eq!(pids, [10, 11]);
     assert_eq!(ports.unlisten(T, 3, socket(1, 80)), []);
     assert_eq!(summary(&ports.unlisten(T, 4, socket(2, 80))), [(false, 80, vec![11])]);
@@ -134,7 +138,8 @@ fn a_dump_reports_the_differences() {
     ];
     let changes = ports.apply_dump(T, 13, dump_of(&[HERE], found));
     assert_eq!(summary(&changes), [(false, 81, vec![10]), (true, 84, vec![20])]);
-    let open: Vec<u16> = ports.snapshot(T).iter().map(|port| port.endpoint.port).collect();
+    let open: Vec<u16> =
+        ports.snapshot(T, None, usize::MAX).iter().map(|port| port.endpoint.port).collect();
     assert_eq!(open, [80, 82, 84]);
 }
 
@@ -148,7 +153,7 @@ fn a_udp_port_is_closed_by_a_dump_of_udp_only() {
         summary(&ports.listen(T, 1, udp(socket(2, 80)), owner(11)).unwrap()),
         [(true, 80, vec![11])]
     );
-    assert_eq!(ports.snapshot(T).len(), 2);
+    assert_eq!(ports.snapshot(T, None, usize::MAX).len(), 2);
     let listening = || dump_of(&[HERE], vec![(socket(1, 80), Vec::new())]);
     ports.begin_dump(T, 2);
     assert_eq!(ports.apply_dump(T, 3, listening()), []);
@@ -173,12 +178,13 @@ fn two_namespaces_with_one_port_stay_apart() {
         let opened = ports.listen(T, 2, nested, owner(11)).unwrap();
         assert_eq!(summary(&opened), [(true, 80, vec![11])]);
         assert_eq!(opened[0].port.network_namespace, NESTED);
-        let listed: Vec<_> = ports.snapshot(T).iter().map(|port| port.network_namespace).collect();
+        let listed: Vec<_> =
+            ports.snapshot(T, None, usize::MAX).iter().map(|port| port.network_namespace).collect();
         assert_eq!(listed, [HERE, NESTED]);
         let closed = ports.unlisten(T, 3, nested);
         assert_eq!(summary(&closed), [(false, 80, vec![11])]);
         assert_eq!(closed[0].port.network_namespace, NESTED);
-        assert_eq!(ports.snapshot(T)[0].network_namespace, HERE);
+        assert_eq!(ports.snapshot(T, None, usize::MAX)[0].network_namespace, HERE);
     }
 }
 
@@ -235,7 +241,7 @@ fn a_reused_number_is_another_namespace() {
     ports.begin_dump(T, 9);
     let changes = ports.apply_dump(T, 10, dump_of(&[namespace(NESTED.inode, 101)], Vec::new()));
     assert_eq!(summary(&changes), [(false, 80, vec![13])]);
-    assert_eq!(ports.snapshot(T).len(), 1);
+    assert_eq!(ports.snapshot(T, None, usize::MAX).len(), 1);
 }
 
 /// Check that the end of a target closes its open ports and forgets it.

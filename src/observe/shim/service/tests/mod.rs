@@ -39,6 +39,8 @@ struct Served {
 #[derive(Default)]
 struct Scripted {
     living: Vec<(Arc<Container>, Arc<Process>)>,
+    /// In the order of their positions.
+    ports: Vec<OpenPort>,
 }
 
 impl Queries for Scripted {
@@ -68,9 +70,19 @@ impl Queries for Scripted {
         Box::pin(async move { if known { Ok(living) } else { Err(Unavailable::Container { id }) } })
     }
 
-    fn ports<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<OpenPorts, Unavailable>> {
+    fn ports<'a>(
+        &'a self,
+        container: &'a str,
+        after: Option<PortPosition>,
+    ) -> BoxFuture<'a, Result<OpenPorts, Unavailable>> {
         let id = container.to_owned();
-        Box::pin(async move { Err(Unavailable::Container { id }) })
+        let is_after = |open: &&OpenPort| after.is_none_or(|after| open.position > after);
+        let mut ports: Vec<_> = self.ports.iter().filter(is_after).take(1025).cloned().collect();
+        let is_last = ports.len() <= 1024;
+        ports.truncate(1024);
+        let open = OpenPorts { ports, is_last, seq: 9 };
+        let known = !self.ports.is_empty();
+        Box::pin(async move { if known { Ok(open) } else { Err(Unavailable::Container { id }) } })
     }
 }
 

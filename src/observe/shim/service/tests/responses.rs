@@ -3,6 +3,12 @@
 use containerd_shim_protos::protobuf::Message as _;
 
 use super::*;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::{
+    model::{Endpoint, NetworkNamespace, Owner, Owners, Transport},
+    observe::record::PortKey,
+};
 
 /// Check that Exits reports what go-runc would, of the requested container.
 #[tokio::test]
@@ -44,7 +50,7 @@ async fn processes_are_the_living_ones() {
         ..Container::default()
     });
     let living = vec![(web, Arc::new(process(7)))];
-    let served = serve_with(1 << 20, Scripted { living }).await;
+    let served = serve_with(1 << 20, Scripted { living, ..Scripted::default() }).await;
     let client = served.client().await;
     let request =
         |id: &str| api::ProcessesRequest { container_id: id.into(), ..Default::default() };
@@ -79,7 +85,11 @@ async fn a_long_list_comes_in_pages() {
         long.image = Arc::new(Image { args: Some(args), ..(*long.image).clone() });
         (web.clone(), Arc::new(long))
     };
-    let served = serve_with(1 << 20, Scripted { living: (1..=2000).map(long).collect() }).await;
+    let served = serve_with(
+        1 << 20,
+        Scripted { living: (1..=2000).map(long).collect(), ..Scripted::default() },
+    )
+    .await;
     let client = served.client().await;
     let (mut pids, mut pages, mut page) = (Vec::new(), 0, String::new());
     loop {
@@ -106,6 +116,63 @@ async fn a_long_list_comes_in_pages() {
             assert_eq!(status.code(), Code::INVALID_ARGUMENT);
             assert_eq!(status.message, "page \"x\" was never in a response");
         }
+        other => panic!("{:?}", other.map(|answer| answer.next)),
+    }
+}
+
+/// Check that 65,536 ports, some with many owners that have long paths, are all in a list of pages,
+/// each once and in their order, and that a page that was never given out is refused.
+#[tokio::test]
+async fn many_ports_come_in_pages() {
+    let web = Arc::new(Container { id: "web".into(), ..Container::default() });
+    let executable = Some((*"/x".repeat(2000).as_bytes()).into());
+    let image = Some(Arc::new(Image { executable, ..Image::default() }));
+    let owner =
+        |pid| Owner { image: image.clone(), ..Owner::unknown(ProcessKey::new(pid, 1), None) };
+    let port = |number: u32| {
+        let (target, port) =
+            (u64::from(number >> 15), u16::try_from(number >> 1 & 0x3fff).unwrap());
+        let address =
+            if port == 0 { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() };
+        let endpoint = Endpoint::new(Transport::Udp, address, port, false);
+        let network_namespace = NetworkNamespace { inode: 7, cookie: Some(9) };
+        let key = PortKey { listed_only: number & 1 == 1, endpoint, network_namespace };
+        let owners = Owners::of(
+            (0..if port < 100 { 40 } else { 1 }).map(|pid| ProcessKey::new(pid, 1)).collect(),
+            |key| owner(key.pid),
+        );
+        OpenPort {
+            position: PortPosition { target: TargetId(target), key },
+            container: web.clone(),
+            port: Port { endpoint, network_namespace, owners },
+        }
+    };
+    let mut ports: Vec<OpenPort> = (0..65_536).map(port).collect();
+    ports.sort_by_key(|open| open.position);
+    let expected: Vec<_> =
+        ports.iter().map(|open| (open.port.endpoint.port, open.position.key.listed_only)).collect();
+    let served = serve_with(1 << 20, Scripted { ports, ..Scripted::default() }).await;
+    let client = served.client().await;
+    let (mut listed, mut page) = (Vec::new(), String::new());
+    loop {
+        let request = api::PortsRequest { page, ..Default::default() };
+        let answer = client.ports(context::with_duration(DEADLINE), &request).await;
+        let answer = answer.expect("an answer");
+        // One port with 32 owners that have paths of 4000 bytes.
+        assert!(answer.compute_size() < PAGE_MIN as u64 + 32 * 4100);
+        assert_eq!((answer.epoch.as_str(), answer.seq), ("e1", 9));
+        listed.extend(
+            answer.ports.iter().map(|one| (u16::try_from(one.port.port).unwrap(), one.listed_only)),
+        );
+        page = answer.next;
+        if page.is_empty() {
+            break;
+        }
+    }
+    assert!(listed == expected, "{} ports of {}", listed.len(), expected.len());
+    let request = api::PortsRequest { page: "x".to_owned(), ..Default::default() };
+    match client.ports(context::with_duration(DEADLINE), &request).await {
+        Err(ttrpc::Error::RpcStatus(status)) => assert_eq!(status.code(), Code::INVALID_ARGUMENT),
         other => panic!("{:?}", other.map(|answer| answer.next)),
     }
 }
