@@ -126,8 +126,7 @@ pub enum TaskError {
     /// A file of the bundle could not be written or read.
     #[error("{}", chain(.0))]
     Bundle(#[from] BundleError),
-    /// The shim is shutting down, an operation panicked, or a restore has no streams because a failed
-    /// delete has closed them.
+    /// The shim is shutting down, or an operation panicked.
     #[error("the shim abandoned the request: it is shutting down or an operation ended early")]
     Abandoned,
 }

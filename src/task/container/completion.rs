@@ -66,6 +66,8 @@ pub(super) enum Completion {
     Deleted {
         reply: Reply<Deleted>,
         result: Result<(), TaskError>,
+        /// The streams; `None` after a delete that succeeded, which has closed them.
+        io: Option<Box<ProcessIo>>,
         /// The unmount that still runs after its time limit.
         unmount: Option<UnmountTask>,
     },

@@ -378,8 +378,8 @@ impl Operations {
         });
     }
 
-    /// Drains and closes the streams of init, then deletes the container and unmounts its root
-    /// filesystem.
+    /// Deletes the container and unmounts its root filesystem, then drains and closes the streams of
+    /// init.
     pub(super) fn delete(
         &mut self,
         runc: Arc<Runc>,
@@ -389,18 +389,23 @@ impl Operations {
         reply: Reply<Deleted>,
     ) {
         let work = async move {
-            close(io).await;
+            let mut io = io;
             let result = delete(&runc, &id, &mut unmount).await;
-            (unmount, result)
+            // A delete that failed changes nothing, so that a container that was not started can
+            // still be started with its streams.
+            if result.is_ok() {
+                close(io.take()).await;
+            }
+            (io.map(Box::new), unmount, result)
         };
         self.tasks.spawn(async move {
-            let (unmount, result) =
-                unless_panicked(work).await.unwrap_or((Unmount::None, Err(TaskError::Abandoned)));
+            let panicked = (None, Unmount::None, Err(TaskError::Abandoned));
+            let (io, unmount, result) = unless_panicked(work).await.unwrap_or(panicked);
             let unmount = match unmount {
                 Unmount::InProgress(task) => Some(task),
                 Unmount::None | Unmount::Of(_) => None,
             };
-            Completion::Deleted { reply, result, unmount }
+            Completion::Deleted { reply, result, io, unmount }
         });
     }
 

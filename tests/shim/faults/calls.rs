@@ -29,11 +29,12 @@ fn a_runtime_that_moves_within_path_is_found() {
     shim.run_exec("web", "probe");
     shim.pause("web").unwrap();
     shim.resume("web").unwrap();
-    // While the runtime is missing, the error says so.
+    // While the runtime is missing, the error says so. A signal needs no runtime.
     let away = node.path().join("away");
     fs::rename(&after, &away).unwrap();
-    let failure = shim.kill("web", "", 9).unwrap_err();
+    let failure = shim.pause("web").unwrap_err();
     assert!(failure.message.contains("OCI runtime \"runtime\" not found"), "{failure:?}");
+    shim.kill("web", "", 9).unwrap();
     fs::rename(&away, &before).unwrap();
     shim.remove("web");
     shim.shut_down();

@@ -92,8 +92,11 @@ impl Container {
             }
             Completion::ExecExited { exec_id, exit } => self.exec_exited(&exec_id, exit),
             Completion::ExecDeleted { exec_id, reply } => self.exec_deleted(&exec_id, reply),
-            Completion::Deleted { reply, result, unmount } => {
+            Completion::Deleted { reply, result, io, unmount } => {
                 self.unmount = unmount;
+                if let Some(io) = io {
+                    self.init.attach(*io);
+                }
                 return self.delete_completed(reply, result);
             }
             Completion::Answered => {}

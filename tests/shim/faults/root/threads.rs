@@ -150,6 +150,27 @@ fn all_processes_are_signalled_although_no_task_can_be_made() {
     shim.delete("web", "").unwrap();
 }
 
+/// Check that a delete that the runtime refuses changes nothing: a container that was not started can
+/// still be started, with its streams.
+#[test]
+fn a_delete_that_fails_leaves_the_container_as_it_was() {
+    let node = Node::new();
+    let bundle = node.bundle("web");
+    let shim = node.shim(&bundle);
+    let stdout = crate::harness::Fifo::make(node.path().join("out"));
+    node.runtime().payload("web", "echo hello");
+    shim.create(&CreateTaskRequest { stdout: stdout.name(), ..bundle.create() }).unwrap();
+    node.runtime().before("delete", "fail no");
+    let failure = shim.delete("web", "").unwrap_err();
+    assert!(failure.message.contains("no"), "{failure:?}");
+    node.runtime().reset("delete");
+    let output = stdout.collect();
+    shim.start("web", "").unwrap();
+    assert_eq!(shim.wait("web", "").unwrap().exit_status, 0);
+    shim.delete("web", "").unwrap();
+    assert_eq!(output.text(), "hello\n");
+}
+
 /// Check that a create that can make no process fails at once and frees its id, and that an exec
 /// with a log file never stays between its states.
 #[test]
