@@ -10,7 +10,7 @@
 //! An adopted process can end before the shim knows its pid (an early exit). While a [`KeepExits`]
 //! guard exists, the reaper keeps the exits of unknown processes, so that [`Reaper::adopt`] finds
 //! them. A container that shares the pid namespace, or that forks with `CLONE_PARENT`, decides how
-//! many there are. Beyond [`UNCLAIMED_MAX`] the reaper leaves unknown processes as zombies until the
+//! many there are. Beyond `UNCLAIMED_MAX` the reaper leaves unknown processes as zombies until the
 //! last guard is dropped: the kernel then keeps the exits, and counts them towards the `pids.max` of
 //! the container that made them. No exit is dropped that a runtime call may still claim.
 //!
@@ -60,7 +60,7 @@ struct Children {
     living: HashMap<i32, oneshot::Sender<Exit>>,
     /// The number of [`KeepExits`] guards that exist.
     keep_exits: usize,
-    /// The last exit of each pid that was neither spawned nor adopted, at most [`UNCLAIMED_MAX`].
+    /// The last exit of each pid that was neither spawned nor adopted, at most `UNCLAIMED_MAX`.
     /// Empty while `keep_exits` is 0.
     unclaimed: HashMap<i32, Exit>,
 }
@@ -178,7 +178,7 @@ impl Reaper {
         killpg(Pid::from_raw(pid), Signal::SIGKILL)
     }
 
-    /// Reaps every child that has ended, except unknown ones beyond [`UNCLAIMED_MAX`]. Call it for
+    /// Reaps every child that has ended, except unknown ones beyond `UNCLAIMED_MAX`. Call it for
     /// each `SIGCHLD`: pending signals of one kind coalesce, so one call must handle all zombies,
     /// or request the next call.
     pub fn reap(&self) {

@@ -1,7 +1,7 @@
 //! Accepts the connections of the shim and of the daemon: only from root and from the user of this
 //! process. A failed accept is logged, and accepting continues.
 //!
-//! Connections of ttrpc also have [limits](limits).
+//! Connections of ttrpc also have limits (`limits.rs`).
 
 mod limits;
 
