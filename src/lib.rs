@@ -17,7 +17,7 @@
 //! bundle      L the files of a container that outlive the shim
 //! runc        L calls the OCI runtime: its command line, its log, its errors
 //! reaper      L spawns every child of the shim and waits for every child
-//! publish     L sends events to containerd; task events are ordered, journaled and retried, other
+//! publish     L sends events to containerd; task events are ordered, kept and retried, other
 //!               events may be dropped
 //! registration  the files by which living shims are found
 //! config        the settings of the host and of one container, and where each comes from

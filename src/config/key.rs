@@ -85,7 +85,7 @@ keys! {
     Redact = "redact", Adds, "at most 64 patterns of at most 512 bytes";
     /// How much in arguments is taken for a [secret](../redaction.md).
     RedactMode = "redact_mode", Stricter, "standard or strict";
-    /// The size of a shim's event log, in bytes.
+    /// The size of a shim's journal, the newest events that it keeps in memory, in bytes.
     JournalMax = "journal_max", IfAllowed, "a size from 64KiB to 64MiB";
     /// The time without activity after which a container is idle.
     IdleAfter = "idle_after", Free, "a duration from 1s to 24h, such as 90s";

@@ -1,7 +1,7 @@
-//! Publishes task events to containerd: in order, journaled, retried until acknowledged.
+//! Publishes task events to containerd: in order, kept in the outbox, retried until acknowledged.
 //!
 //! ```text
-//!  publish()  ──append──►  Journal  ──next──►  sender  ──Forward──►  containerd
+//!  publish()  ──append──►  Outbox   ──next──►  sender  ──Forward──►  containerd
 //!  (any task, never waits)  a file in           one task, one         acknowledges
 //!                           the bundle          event at a time
 //! ```
@@ -11,17 +11,17 @@
 //! lost.
 //!
 //! Any async task may call [`Publisher::publish`], which returns at once. Memory is bounded,
-//! because unacknowledged events are kept in the journal's file. This module does not depend on
+//! because unacknowledged events are kept in the outbox's file. This module does not depend on
 //! containers.
 //!
-//! [`Publisher::send_unjournaled`] is for events that may be lost. It has a queue and a connection
+//! [`Publisher::send_best_effort`] is for events that may be lost. It has a queue and a connection
 //! of its own.
 
+mod best_effort;
 mod connection;
 mod event;
-mod journal;
+mod outbox;
 mod sender;
-mod unjournaled;
 
 pub use event::{TaskEvent, timestamp};
 pub use sender::{Publisher, Sender, Unacknowledged, Unpublished};

@@ -14,10 +14,10 @@ use containerd_shim_protos::{
 use tokio::sync::Notify;
 
 use super::{
+    best_effort::BestEffort,
     connection::{Connection, Forwarded},
     event::{TaskEvent, nanoseconds, timestamp},
-    journal::Journal,
-    unjournaled::Unjournaled,
+    outbox::Outbox,
 };
 
 /// Delay between the return of containerd and the first event sent to it. containerd keeps no
@@ -37,12 +37,12 @@ pub struct Publisher {
 struct Queue {
     namespace: String,
     /// Locked for one record at a time, never across an await.
-    journal: Mutex<Journal>,
+    outbox: Mutex<Outbox>,
     /// Notified when a record is appended.
     filled: Notify,
-    /// Notified when the journal is empty.
+    /// Notified when the outbox is empty.
     drained: Notify,
-    unjournaled: Unjournaled,
+    best_effort: BestEffort,
 }
 
 /// The size in bytes of the events that were not acknowledged in time.
@@ -65,25 +65,25 @@ pub struct Unpublished {
 pub struct Sender {
     queue: Arc<Queue>,
     connection: Connection,
-    /// The connection for unjournaled events. It is opened when the first such event is sent.
-    unjournaled: Connection,
+    /// The connection for best-effort events. It is opened when the first such event is sent.
+    best_effort: Connection,
 }
 
 impl Publisher {
-    /// Creates a queue with its journal at the path `journal`, and returns its two ends. The
+    /// Creates a queue with its outbox at the path `outbox`, and returns its two ends. The
     /// [`Sender`] sends to the events service at `address` (containerd's `TTRPC_ADDRESS`, a path
     /// with or without `unix://`).
     #[must_use]
-    pub fn new(namespace: &str, address: &str, journal: &Path) -> (Self, Sender) {
+    pub fn new(namespace: &str, address: &str, outbox: &Path) -> (Self, Sender) {
         let queue = Arc::new(Queue {
             namespace: namespace.to_owned(),
-            journal: Mutex::new(Journal::create(journal)),
+            outbox: Mutex::new(Outbox::create(outbox)),
             filled: Notify::new(),
             drained: Notify::new(),
-            unjournaled: Unjournaled::default(),
+            best_effort: BestEffort::default(),
         });
-        let (connection, unjournaled) = (Connection::new(address), Connection::new(address));
-        let sender = Sender { queue: queue.clone(), connection, unjournaled };
+        let (connection, best_effort) = (Connection::new(address), Connection::new(address));
+        let sender = Sender { queue: queue.clone(), connection, best_effort };
         (Self { queue }, sender)
     }
 
@@ -107,15 +107,15 @@ impl Publisher {
     /// task events, which never wait for it. If too many such events are queued, drops the event
     /// and returns false.
     #[must_use]
-    pub fn send_unjournaled(&self, topic: &str, type_url: &str, value: Vec<u8>) -> bool {
-        self.queue.unjournaled.offer(&self.queue.namespace, topic, type_url, value)
+    pub fn send_best_effort(&self, topic: &str, type_url: &str, value: Vec<u8>) -> bool {
+        self.queue.best_effort.offer(&self.queue.namespace, topic, type_url, value)
     }
 
-    /// The number of accepted unjournaled events that containerd has not acknowledged, since the
+    /// The number of accepted best-effort events that containerd has not acknowledged, since the
     /// last call of this function.
     #[must_use]
     pub fn take_dropped_count(&self) -> u64 {
-        self.queue.unjournaled.take_dropped()
+        self.queue.best_effort.take_dropped()
     }
 
     /// Waits until containerd has acknowledged all task events, but no longer than `within`.
@@ -133,14 +133,14 @@ impl Publisher {
         result.map_err(|_| Unacknowledged(self.queue.lock().waiting()))
     }
 
-    /// The task events that are not acknowledged yet. Reads the oldest event from the journal,
+    /// The task events that are not acknowledged yet. Reads the oldest event from the outbox,
     /// which is usually in the page cache.
     #[must_use]
     pub fn unpublished(&self) -> Unpublished {
         let (events, bytes, oldest) = {
-            let journal = self.queue.lock();
+            let outbox = self.queue.lock();
             // An unreadable record is ignored here, because the sender drops and logs it.
-            (journal.records(), journal.waiting(), journal.front().ok().flatten())
+            (outbox.records(), outbox.waiting(), outbox.front().ok().flatten())
         };
         let oldest = oldest.and_then(|record| Envelope::parse_from_bytes(&record).ok());
         Unpublished {
@@ -152,11 +152,11 @@ impl Publisher {
 }
 
 impl Queue {
-    fn lock(&self) -> MutexGuard<'_, Journal> {
-        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Outbox> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until there is a record, and returns the oldest. The record stays in the journal until
+    /// Waits until there is a record, and returns the oldest. The record stays in the outbox until
     /// it is acknowledged.
     async fn front(&self) -> Vec<u8> {
         loop {
@@ -179,19 +179,19 @@ impl Queue {
 impl Sender {
     /// Sends events. Never returns; drop the future to stop sending.
     pub async fn run(self) {
-        let Self { queue, connection, unjournaled } = self;
-        let mut journaled = Journaled { queue: &queue, connection };
-        tokio::join!(journaled.run(), queue.unjournaled.run(unjournaled));
+        let Self { queue, connection, best_effort } = self;
+        let mut task_events = TaskEvents { queue: &queue, connection };
+        tokio::join!(task_events.run(), queue.best_effort.run(best_effort));
     }
 }
 
-/// Sends the task events of the journal.
-struct Journaled<'a> {
+/// Sends the task events of the outbox.
+struct TaskEvents<'a> {
     queue: &'a Queue,
     connection: Connection,
 }
 
-impl Journaled<'_> {
+impl TaskEvents<'_> {
     async fn run(&mut self) {
         loop {
             let record = self.queue.front().await;

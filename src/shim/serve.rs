@@ -122,8 +122,8 @@ impl Shim {
         let reaper = Reaper::default();
         let ttrpc_address =
             env::var("TTRPC_ADDRESS").unwrap_or_else(|_| format!("{}.ttrpc", arguments.address));
-        let journal = PathBuf::from("events.journal");
-        let (publisher, sender) = Publisher::new(&arguments.namespace, &ttrpc_address, &journal);
+        let outbox = PathBuf::from("events.journal");
+        let (publisher, sender) = Publisher::new(&arguments.namespace, &ttrpc_address, &outbox);
         let (requests, spawner) = node::helper_channel(reaper.clone());
         let config = Config::load().map_err(|error| {
             let why = chain(&error);

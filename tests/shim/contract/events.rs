@@ -189,10 +189,10 @@ fn a_containerd_that_does_not_read_blocks_no_request() {
     }
 }
 
-/// Check that undelivered events are in the journal of the bundle, which is emptied when all are
+/// Check that undelivered events are in the outbox of the bundle, which is emptied when all are
 /// delivered.
 #[test]
-fn undelivered_events_wait_in_the_journal() {
+fn undelivered_events_wait_in_the_outbox() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let daemon = node.daemon();
@@ -206,12 +206,12 @@ fn undelivered_events_wait_in_the_journal() {
     assert!(length() > one);
     daemon.listen_again();
     daemon.wait_for("start web");
-    deadline::until("an empty journal", || length() == 0);
+    deadline::until("an empty outbox", || length() == 0);
 }
 
-/// Check that a shim that cannot create its journal still publishes its events.
+/// Check that a shim that cannot create its outbox still publishes its events.
 #[test]
-fn a_shim_without_a_journal_still_publishes() {
+fn a_shim_without_an_outbox_still_publishes() {
     let node = Node::new();
     let bundle = node.bundle("web");
     std::os::unix::fs::symlink("/etc/passwd", bundle.path.join("events.journal")).unwrap();

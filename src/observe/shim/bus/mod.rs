@@ -1,7 +1,7 @@
 //! Sends a selection of the events to containerd's bus.
 //!
 //! ```text
-//!  event log ──► [Bus] ──► publish, unjournaled ──► containerd
+//!  event log ──► [Bus] ──► publish, best effort ──► containerd
 //!                  │ selected? token in the bucket?
 //!                  └ no token: counted, and reported once a second at most, as an event
 //! ```
@@ -223,7 +223,7 @@ pub async fn run(
 /// of withheld events always counts as sent: if its loss were counted, another report would follow.
 fn send(publisher: &Publisher, bus: &mut Bus, event: &api::Event, now_ns: u64) -> bool {
     let Some(BusEvent { topic, value }) = bus.admit(event, now_ns) else { return true };
-    publisher.send_unjournaled(topic, TYPE_URL, value) || event.type_ == THROTTLE_TYPE
+    publisher.send_best_effort(topic, TYPE_URL, value) || event.type_ == THROTTLE_TYPE
 }
 
 /// Sleeps for a duration; for ever without one.

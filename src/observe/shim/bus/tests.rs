@@ -134,7 +134,7 @@ proptest! {
 }
 
 /// Check that events which containerd never received are reported in the stream, that `run` ends
-/// with the event log, and that the journal of task events has none of them.
+/// with the event log, and that the outbox has none of them.
 #[tokio::test]
 async fn unsent_events_are_reported_in_the_stream() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -220,9 +220,9 @@ fn a_full_disk_is_reported_as_the_cause() {
     shim.run(&bundle);
     shim.exec("web", "probe").unwrap();
     daemon.wait_for("exec-added web probe");
-    // The journal is emptied after the last acknowledgement, which would free space.
-    let journal = bundle.path.join("events.journal");
-    deadline::until("an empty journal", || fs::metadata(&journal).unwrap().len() == 0);
+    // The outbox is emptied after the last acknowledgement, which would free space.
+    let outbox = bundle.path.join("events.journal");
+    deadline::until("an empty outbox", || fs::metadata(&outbox).unwrap().len() == 0);
     disk.fill();
     let failure = shim.start("web", "probe").unwrap_err();
     assert!(failure.message.contains("No space left on device"), "{failure:?}");

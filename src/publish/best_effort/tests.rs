@@ -15,17 +15,17 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::publish::{Publisher, TaskEvent};
 
-fn offer(queue: &Unjournaled, bytes: usize) -> bool {
+fn offer(queue: &BestEffort, bytes: usize) -> bool {
     queue.offer("ns", "/lookout/gap", "a/Spec", vec![b' '; bytes])
 }
 
 /// Check that the queue accepts a number of events and of bytes, and refuses events beyond it.
 #[test]
 fn events_are_refused_when_the_queue_is_full() {
-    let by_number = Unjournaled::default();
+    let by_number = BestEffort::default();
     assert!((0..WAITING_MAX).all(|_| offer(&by_number, 1)));
     assert!(!offer(&by_number, 1));
-    let by_bytes = Unjournaled::default();
+    let by_bytes = BestEffort::default();
     assert!(offer(&by_bytes, BYTES_MAX));
     assert!(!offer(&by_bytes, 1));
     let taken = by_bytes.take().expect("one event is queued");
@@ -33,10 +33,10 @@ fn events_are_refused_when_the_queue_is_full() {
     assert!(offer(&by_bytes, BYTES_MAX), "its space is free again");
 }
 
-/// Check that without containerd unjournaled events are tried, dropped and counted, and that task
+/// Check that without containerd best-effort events are tried, dropped and counted, and that task
 /// events are kept.
 #[tokio::test]
-async fn without_containerd_only_unjournaled_events_are_dropped() {
+async fn without_containerd_only_best_effort_events_are_dropped() {
     let folder = tempfile::tempdir().expect("a folder");
     let missing = folder.path().join("missing.sock");
     let (publisher, sender) =
@@ -50,7 +50,7 @@ async fn without_containerd_only_unjournaled_events_are_dropped() {
         "{waiting:?}"
     );
     for _ in 0..3 {
-        assert!(publisher.send_unjournaled("/lookout/gap", "a/Spec", b"{}".to_vec()));
+        assert!(publisher.send_best_effort("/lookout/gap", "a/Spec", b"{}".to_vec()));
     }
     let dropped = async {
         let mut dropped = 0;
@@ -82,9 +82,9 @@ impl Events for Stubborn {
     }
 }
 
-/// Check that a task event overtakes an unjournaled event that containerd never acknowledges.
+/// Check that a task event overtakes a best-effort event that containerd never acknowledges.
 #[tokio::test]
-async fn a_task_event_does_not_wait_for_an_unjournaled_event() {
+async fn a_task_event_does_not_wait_for_a_best_effort_event() {
     let folder = tempfile::tempdir().expect("a folder");
     let socket = format!("unix://{}", folder.path().join("events.sock").display());
     // The test sends two events. A further event would block its sender, which the test would not
@@ -97,7 +97,7 @@ async fn a_task_event_does_not_wait_for_an_unjournaled_event() {
     server.start().await.expect("the server starts");
     let (publisher, sender) = Publisher::new("ns", &socket, &folder.path().join("events.journal"));
     let test = async {
-        assert!(publisher.send_unjournaled("/lookout/gap", "a/Spec", b"{}".to_vec()));
+        assert!(publisher.send_best_effort("/lookout/gap", "a/Spec", b"{}".to_vec()));
         let ours = received.recv().await.expect("an event");
         assert_eq!((ours.namespace.as_str(), ours.topic.as_str()), ("ns", "/lookout/gap"));
         assert_eq!((ours.event.type_url.as_str(), &ours.event.value[..]), ("a/Spec", &b"{}"[..]));

@@ -1,4 +1,4 @@
-//! The task events that containerd has not acknowledged yet: a queue in a file.
+//! The outbox: the task events that containerd has not acknowledged yet, in a queue in a file.
 //!
 //! Each record consists of a length (4 bytes, little-endian) and as many bytes of content. The file
 //! is never fsynced, because it is used only by the shim that created it: it keeps events while
@@ -22,7 +22,7 @@ const FILE_MAX: u64 = 64 << 20;
 
 /// A queue of records, oldest first.
 #[derive(Debug)]
-pub(super) struct Journal {
+pub(super) struct Outbox {
     /// `None` if the file could not be created. In that case all records are kept in memory.
     file: Option<File>,
     /// Offset of the oldest record in the file.
@@ -39,15 +39,15 @@ pub(super) struct Journal {
     lost: u64,
 }
 
-impl Journal {
-    /// An empty journal in a new file at `path`. An existing file is truncated.
+impl Outbox {
+    /// An empty outbox in a new file at `path`. An existing file is truncated.
     pub(super) fn create(path: &Path) -> Self {
         let file = regular_file::create(path);
         if let Err(error) = &file {
             tracing::warn!(
                 path = %path.display(),
                 %error,
-                "failed to create the journal of task events: they are kept in memory"
+                "failed to create the outbox: task events are kept in memory"
             );
         }
         Self {
@@ -72,7 +72,7 @@ impl Journal {
                 Err(error) => {
                     tracing::warn!(
                         %error,
-                        "failed to write the journal of task events: they are kept in memory"
+                        "failed to write the outbox: task events are kept in memory"
                     )
                 }
             }
@@ -81,7 +81,7 @@ impl Journal {
             self.lost += 1;
             tracing::error!(
                 lost = self.lost,
-                "lost a task event: its journal cannot be written and the memory for events is full"
+                "lost a task event: the outbox cannot be written and the memory for events is full"
             );
             return;
         }
@@ -89,7 +89,7 @@ impl Journal {
         self.memory.push_back(record.to_vec());
     }
 
-    /// The oldest record; `None` if the journal is empty.
+    /// The oldest record; `None` if the outbox is empty.
     ///
     /// # Errors
     ///
@@ -104,7 +104,7 @@ impl Journal {
         if self.head + 4 + length > self.tail {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                "a record of the journal is longer than the journal",
+                "a record of the outbox is longer than its file",
             ));
         }
         let mut record = vec![0; usize::try_from(length).map_err(io::Error::other)?];

@@ -32,7 +32,7 @@ const BYTES_MAX: usize = 512 << 10;
 
 /// The queue of events that may be dropped.
 #[derive(Debug, Default)]
-pub(super) struct Unjournaled {
+pub(super) struct BestEffort {
     waiting: Mutex<Waiting>,
     filled: Notify,
     dropped: AtomicU64,
@@ -44,7 +44,7 @@ struct Waiting {
     bytes: usize,
 }
 
-impl Unjournaled {
+impl BestEffort {
     /// Puts an event into the queue. Returns false if the queue is full.
     pub(super) fn offer(
         &self,
