@@ -26,7 +26,7 @@ pub struct Settings {
     pub redact: Vec<String>,
     /// How much in arguments is taken for a secret.
     pub redact_mode: RedactMode,
-    /// Size of a shim's event log in bytes: 64 KiB to 64 MiB.
+    /// Size of a shim's journal in bytes: 64 KiB to 64 MiB.
     pub journal_max: u64,
     /// The time without activity after which a container is idle: 1 s to 24 h.
     pub idle_after: Duration,

@@ -1,7 +1,9 @@
 //! The command `lookout events`.
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader},
+    panic::{AssertUnwindSafe, catch_unwind},
     process::Stdio,
     thread,
     time::{Duration, Instant},
@@ -19,6 +21,38 @@ use super::{
 fn seq_and_type(line: &str) -> (u64, String) {
     let event: Value = serde_json::from_str(line).expect("JSON");
     (event["seq"].as_u64().unwrap_or(0), event["type"].as_str().expect("a type").to_owned())
+}
+
+/// Check that an event that a command prints, and a line of the daemon's stream, fail a test if they
+/// are not as the schema says, also if the test does not read them.
+#[test]
+fn what_is_not_as_the_schema_says_fails_a_test() {
+    let fails = |act: &dyn Fn()| catch_unwind(AssertUnwindSafe(act)).is_err();
+    let node = Node::new();
+    let mut events = life("web");
+    events[0].type_ = "container.begun".to_owned();
+    let _shim = node.shim("web", Script { events, ..Default::default() });
+    for format in ["json", "jsonl"] {
+        assert!(fails(&|| drop(run(&node, &["events", "-o", format]))), "{format}");
+    }
+    let running = Running::new(&node, &["events", "-f", "-o", "jsonl"]);
+    assert!(!fails(&|| drop(running.line())), "a hello is as the schema says");
+    assert!(fails(&|| drop(running.line())));
+    for (line, is_wrong) in [
+        (r#"{"type":"shim.left","epoch":"5f3a"}"#, false),
+        (r#"{"type":"shim.left","epoch":"5f3a","seq":1}"#, true),
+        (r#"{"type":"stream.begin"}"#, true),
+        (r#"{"type":"container.begun","time":"","monotonic_ns":0,"epoch":"5f3a"}"#, true),
+        ("no JSON", true),
+    ] {
+        let stream = || {
+            let node = Node::new();
+            fs::create_dir(node.path().join("registry")).expect("a new folder");
+            let path = node.path().join("registry/stream.jsonl");
+            fs::write(path, format!("{line}\n")).expect("a new file");
+        };
+        assert_eq!(fails(&stream), is_wrong, "{line}");
+    }
 }
 
 /// Check that without `-f` the command prints the journal and ends.

@@ -23,7 +23,10 @@ use lookout::{
 use tokio::sync::oneshot;
 use ttrpc::r#async::{Server, ServerStreamSender, TtrpcContext};
 
-use super::script::{self, EPOCH};
+use super::{
+    schema,
+    script::{self, EPOCH},
+};
 
 /// The answers of a fake shim. Tests change them while it serves.
 #[derive(Debug, Default)]
@@ -43,6 +46,15 @@ pub(crate) struct Script {
 /// A runtime directory and its fake shims, which all run in this process.
 pub(crate) struct Node {
     pub(crate) folder: tempfile::TempDir,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // What a daemon of the node has written, whether the test reads it or not.
+        if !thread::panicking() {
+            schema::assert_stream_fits(&self.path().join("registry"));
+        }
+    }
 }
 
 /// A fake shim. Dropping it stops its server but keeps its registration.

@@ -11,4 +11,6 @@ mod daemon;
 mod events;
 mod fake;
 mod run;
+#[path = "../shim/harness/schema.rs"]
+mod schema;
 mod script;

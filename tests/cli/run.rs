@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::fake::Node;
+use super::{fake::Node, schema};
 
 /// The deadline of every wait: longer than anything takes on a loaded machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -28,12 +28,15 @@ pub(crate) fn command(node: &Node, args: &[&str]) -> Command {
     command
 }
 
-/// Runs a command and waits for its end.
+/// Runs a command and waits for its end. Panics if it has printed an event that is not as the schema
+/// says.
 pub(crate) fn run(node: &Node, args: &[&str]) -> Ran {
     let output = command(node, args).output().expect("it runs");
+    let out = String::from_utf8(output.stdout).expect("UTF-8");
+    schema::assert_output_fits(&out);
     Ran {
         code: output.status.code().expect("no signal ended it"),
-        out: String::from_utf8(output.stdout).expect("UTF-8"),
+        out,
         err: String::from_utf8(output.stderr).expect("UTF-8"),
     }
 }
@@ -57,9 +60,11 @@ impl Running {
         Self { child, lines }
     }
 
-    /// Waits for the next line of the output.
+    /// Waits for the next line of the output. An event must be as the schema says.
     pub(crate) fn line(&self) -> String {
-        self.lines.recv_timeout(PATIENCE).expect("another line")
+        let line = self.lines.recv_timeout(PATIENCE).expect("another line");
+        schema::assert_line_fits(&line);
+        line
     }
 
     /// Sends SIGTERM. Returns the exit status and the remaining lines.
@@ -67,7 +72,9 @@ impl Running {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"));
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("it lives");
         let code = self.end();
-        (code, self.lines.iter().collect())
+        let rest: Vec<String> = self.lines.iter().collect();
+        schema::assert_output_fits(&rest.join("\n"));
+        (code, rest)
     }
 
     /// Waits for the end of the command and returns its exit status.

@@ -45,7 +45,7 @@ pub(crate) use program::{Output, Program, Running};
 pub(crate) use shim::Holdings;
 
 use super::{
-    Process, Task, deadline,
+    Process, Task, deadline, schema,
     tools::{SHIM, tool},
 };
 
@@ -498,6 +498,10 @@ impl Drop for Containerd {
             self.kill_9();
         }
         leftovers::sweep(self);
+        if !thread::panicking() {
+            // The stream of the daemon that a test may have started.
+            schema::assert_stream_fits(&self.path("lookout/registry"));
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod fifo;
 mod node;
 mod process;
 pub(crate) mod real;
+pub(crate) mod schema;
 mod scripted;
 mod shim;
 mod start;

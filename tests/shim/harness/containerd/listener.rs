@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::Program;
+use crate::harness::schema;
 
 /// A running client. Its output is read in the background until this is dropped.
 #[derive(Debug)]
@@ -31,17 +32,23 @@ impl<T> Received<T> {
 }
 
 impl<T: Clone + std::fmt::Debug + Send + 'static> Listener<T> {
-    /// Starts the client. Lines for which `parse` returns `None` are left out.
+    /// Starts the client. Lines for which `parse` returns `None` are left out. Events that `lookout`
+    /// prints must be as the schema says.
     pub(super) fn listen(
         client: Program,
         parse: impl Fn(&str) -> Option<T> + Send + 'static,
     ) -> Self {
+        let is_lookout = client.is_lookout();
         let mut client = client.piped();
         let lines = BufReader::new(client.stdout.take().expect("piped")).lines();
         let received = Arc::new(Received { lines: Mutex::new(Vec::new()), more: Condvar::new() });
         let sink = received.clone();
         let reader = thread::spawn(move || {
-            for line in lines.map_while(Result::ok).filter_map(|line| parse(&line)) {
+            for line in lines.map_while(Result::ok) {
+                if is_lookout {
+                    schema::assert_line_fits(&line);
+                }
+                let Some(line) = parse(&line) else { continue };
                 sink.lines().push(line);
                 sink.more.notify_all();
             }

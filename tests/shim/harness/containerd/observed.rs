@@ -1,8 +1,7 @@
 //! Reads the output of `lookout events` for the containers of a daemon.
 
-use std::{cell::OnceCell, fs, time::Duration};
+use std::{fs, time::Duration};
 
-use boon::{Compiler, SchemaIndex, Schemas};
 use serde_json::Value;
 
 use super::{Containerd, Listener};
@@ -19,13 +18,8 @@ pub(crate) type Subscriber = Listener<ObservedEvent>;
 const DELIVERY: Duration = Duration::from_secs(10);
 
 impl ObservedEvent {
-    /// Parses a line, and checks that it is as the published schema says.
+    /// Parses a line of JSON; `None` if it is none.
     pub(crate) fn parse(line: &str) -> Option<Self> {
-        Self::parse_row(line).inspect(|event| assert_fits_the_schema(&event.0))
-    }
-
-    /// Parses a line that may be a row of a list and no event.
-    fn parse_row(line: &str) -> Option<Self> {
         serde_json::from_str(line).ok().map(Self)
     }
 
@@ -71,25 +65,6 @@ impl ObservedEvent {
     }
 }
 
-/// Checks an event against the schema in `docs/schema`.
-#[track_caller]
-pub(crate) fn assert_fits_the_schema(event: &Value) {
-    thread_local! {
-        static SCHEMA: OnceCell<(Schemas, SchemaIndex)> = const { OnceCell::new() };
-    }
-    SCHEMA.with(|schema| {
-        let (schemas, index) = schema.get_or_init(|| {
-            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/schema/event.schema.json");
-            let mut schemas = Schemas::new();
-            let index = Compiler::new().compile(path, &mut schemas).expect("a valid schema");
-            (schemas, index)
-        });
-        if let Err(error) = schemas.validate(event, *index) {
-            panic!("{event} is not as docs/schema says: {error:#}");
-        }
-    });
-}
-
 impl Subscriber {
     /// Waits for a start or an exec with these arguments.
     #[track_caller]
@@ -119,14 +94,7 @@ impl Containerd {
     pub(crate) fn watch_ports(&self) -> Subscriber {
         let client = self.lookout(&["ports", "-w", "-o", "jsonl"]);
         // The ports that are open at the beginning are rows of a list, and no events.
-        let parse = |line: &str| {
-            let row = ObservedEvent::parse_row(line)?;
-            if !row.kind().is_empty() {
-                assert_fits_the_schema(&row.0);
-            }
-            Some(row)
-        };
-        let watcher = Listener::listen(client, parse);
+        let watcher = Listener::listen(client, ObservedEvent::parse);
         watcher.wait(DELIVERY, "an open port", |line| !line.at("/port").is_null());
         watcher
     }

@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{Read, Write as _},
     os::fd::OwnedFd,
+    path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc,
     thread,
@@ -18,6 +19,9 @@ use nix::{
     },
     unistd::Pid,
 };
+use serde_json::Value;
+
+use crate::harness::schema;
 
 /// The deadline of a program for which none is set.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -39,6 +43,8 @@ pub(crate) struct Output {
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: Vec<u8>,
     pub(crate) code: i32,
+    /// The lines of JSON that `lookout` has printed.
+    pub(crate) rows: Vec<Value>,
 }
 
 /// A program that runs in the background. It is killed when dropped.
@@ -47,6 +53,7 @@ pub(crate) struct Running {
     what: String,
     pid: i32,
     deadline: Duration,
+    is_lookout: bool,
     end: mpsc::Receiver<Output>,
     ended: bool,
 }
@@ -69,6 +76,12 @@ impl Program {
         self
     }
 
+    /// Whether it is the command under test, perhaps run by another program.
+    pub(super) fn is_lookout(&self) -> bool {
+        let program = Path::new(env!("CARGO_BIN_EXE_lookout"));
+        self.command.get_program() == program || self.command.get_args().any(|it| it == program)
+    }
+
     /// Sets the deadline.
     pub(crate) fn within(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
@@ -83,6 +96,7 @@ impl Program {
     /// Starts it in the background.
     pub(crate) fn spawn(mut self) -> Running {
         let what = format!("{:?}", self.command);
+        let is_lookout = self.is_lookout();
         let (child, pipes) = match self.terminal {
             Some(size) => self.on_terminal(size),
             None => self.on_pipes(),
@@ -94,7 +108,7 @@ impl Program {
             // The test may no longer wait for it.
             let _ = sender.send(collect(name, child, pipes));
         });
-        Running { what, pid, deadline: self.deadline, end, ended: false }
+        Running { what, pid, deadline: self.deadline, is_lookout, end, ended: false }
     }
 
     /// Starts it with stdout on a pipe, for callers that read it themselves.
@@ -153,15 +167,19 @@ fn collect(what: String, mut child: Child, pipes: Vec<Box<dyn Read + Send>>) -> 
     let (stdout, stderr) = (read.next().unwrap_or_default(), read.next().unwrap_or_default());
     use std::os::unix::process::ExitStatusExt as _;
     let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(-1);
-    Output { what, stdout, stderr, code }
+    Output { what, stdout, stderr, code, rows: Vec::new() }
 }
 
 impl Running {
-    /// Waits for its end. Panics after the deadline.
+    /// Waits for its end. Panics after the deadline, and if `lookout` has printed an event that is
+    /// not as the schema says.
     pub(crate) fn wait(mut self) -> Output {
         match self.end.recv_timeout(self.deadline) {
-            Ok(output) => {
+            Ok(mut output) => {
                 self.ended = true;
+                if self.is_lookout {
+                    output.rows = schema::assert_output_fits(&output.stdout_text());
+                }
                 output
             }
             Err(_) => panic!("did not end within {:?}: {}", self.deadline, self.what),

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::super::daemon;
 use crate::harness::{
     containerd::{Containerd, Output, Version},
-    deadline,
+    deadline, schema,
 };
 
 /// What `lookout` exits with if data are incomplete.
@@ -132,6 +132,7 @@ fn events_after_a_cursor_begin_with_a_gap() {
         deadline::until("it to have printed the gap", || read().contains("observer.gap"));
         following.signal(Signal::SIGTERM);
         following.wait().exit_code(INCOMPLETE);
+        schema::assert_output_fits(&read());
         assert_eq!(read().matches("observer.gap").count(), 1, "{arguments:?}");
         fs::remove_file(&printed).expect("it is there");
     }
