@@ -26,6 +26,7 @@ macro_rules! on_every_containerd {
 }
 
 mod attack;
+mod chaos;
 mod checkpoint;
 mod control;
 mod crash;
@@ -39,6 +40,7 @@ mod ports;
 mod restart;
 mod run;
 mod runtimes;
+mod soak;
 mod stdio;
 mod watch;
 
@@ -49,6 +51,12 @@ use crate::harness::{
     deadline,
     tools::tool,
 };
+
+/// The number in an environment variable; `None` if it is not set or empty.
+fn setting(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok().filter(|value| !value.is_empty())?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{name} is not a number: {value}")))
+}
 
 /// The longest time for 128 MiB of output on a busy machine.
 const OUTPUT: Duration = Duration::from_secs(30);

@@ -9,7 +9,7 @@ mod log;
 
 use std::{
     collections::BTreeMap,
-    env, fs,
+    fs,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -19,6 +19,7 @@ use self::{
     compare::{Comparison, Walk, compare},
     log::{Log, LogFile, Phase, StepCount},
 };
+use super::setting;
 use crate::harness::{
     containerd::{Containerd, Running, Subscriber, Version, is_unified},
     tools::tool,
@@ -95,7 +96,7 @@ fn every_planted_fault_is_found() {
     // Most faults are found in the first round. One needs execs with records that alternate in a
     // certain way, which about every second round has.
     const ROUNDS: u64 = 16;
-    let only = env::var("LOOKOUT_ATTACK_FAULT").unwrap_or_default();
+    let only = std::env::var("LOOKOUT_ATTACK_FAULT").unwrap_or_default();
     let mut missed = Vec::new();
     for fault in FAULTS.into_iter().filter(|fault| only.is_empty() || *fault == only) {
         let mut containerd = started();
@@ -128,11 +129,6 @@ fn started() -> Containerd {
 /// The first container may wait in vain until the programs are loaded, and then has a gap.
 fn warm_up(containerd: &Containerd) {
     containerd.run("first", &["--rm"], &["true"]).run().success();
-}
-
-fn setting(name: &str) -> Option<u64> {
-    let value = env::var(name).ok().filter(|value| !value.is_empty())?;
-    Some(value.parse().unwrap_or_else(|_| panic!("{name} is not a number: {value}")))
 }
 
 /// The containers of a round, two of them in one pod, and their walks.
