@@ -17,9 +17,9 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// The most connections of one process, and of all.
-const OF_PROCESS_MAX: usize = 64;
-const CONNECTIONS_MAX: usize = 512;
+/// The most connections of one process, and of all. containerd has one for each container of a pod.
+const OF_PROCESS_MAX: usize = 1024;
+const CONNECTIONS_MAX: usize = 2048;
 
 /// The most requests of a connection that are not answered, or have an answer that is not read.
 /// containerd keeps a `Wait` open for each process of a task.
