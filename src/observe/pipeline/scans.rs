@@ -61,9 +61,7 @@ impl Pipeline {
         };
         // A process of another container stays with it, also in the cgroup of this one.
         let is_of_another = |record: &Record| match record {
-            Record::Process { key, .. } => {
-                self.source.target_that_keeps(*key).is_some_and(|owner| owner != id)
-            }
+            Record::Process { key, .. } => self.source.is_kept_from(id, *key),
             _ => false,
         };
         records.retain(|record| !is_of_another(record));

@@ -167,11 +167,12 @@ pub trait Source: Send {
         false
     }
 
-    /// The target, of any shim on the node, that keeps a process: it has reported the process
-    /// first, and the process stays with it into whatever cgroup it moves. `None` if the source
-    /// knows no such target.
-    fn target_that_keeps(&self, _process: ProcessKey) -> Option<TargetId> {
-        None
+    /// Whether a scan that finds a process in the cgroup or namespace of the target `id` must leave
+    /// it out: another container, of any shim on the node, has reported it first and keeps it into
+    /// whatever cgroup it moves; or a runtime call that lasts is making it for a container that is
+    /// not known yet. False if the source does not know.
+    fn is_kept_from(&self, _id: TargetId, _process: ProcessKey) -> bool {
+        false
     }
 
     /// The marker for the processes of runtime calls; `None` if the records of the source do not

@@ -234,7 +234,6 @@ pub(super) mod member_flag {
     pub(in super::super) const IN_ENTRIES: u32 = 1;
     #[cfg(test)]
     pub(in super::super) const IN_TARGET: u32 = 2;
-    #[cfg(test)]
     pub(in super::super) const SPAWNS: u32 = 4;
     #[cfg(test)]
     pub(in super::super) const BORN_MEMBER: u32 = 8;

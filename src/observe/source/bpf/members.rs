@@ -60,23 +60,30 @@ pub(super) fn add_cgroup(pins: &Pins, id: TargetId, path: &Path) -> Result<(), S
     Ok(())
 }
 
-/// Adds one process to the map of members.
+/// Adds one process to the map of members, unless another container keeps it.
 fn add_process(pins: &Pins, id: TargetId, pid: i32) -> Result<(), SourceError> {
     let before = map_value::<_, Member>(&pins.members, &pid.unsigned_abs())?;
     // A container that the process belongs to keeps it, as in `choose_target()` of `bpf/target.h`.
     // A tree gives it up.
-    if before.as_ref().is_some_and(|before| is_in_container(pins, before)) {
+    if before
+        .as_ref()
+        .is_some_and(|before| is_in_container(pins, before) || is_withheld(pins, before))
+    {
         return Ok(());
     }
+    let kept = member_flag::IN_ENTRIES | member_flag::SPAWNS;
     let member = Member {
         target: id.0,
-        flags: before.map_or(0, |before| before.flags & member_flag::IN_ENTRIES),
+        flags: before.as_ref().map_or(0, |before| before.flags & kept),
         ..Member::default()
     };
     let key = pid.unsigned_abs().to_bytes();
-    pins.members
-        .update(&key, &member.to_bytes(), MapFlags::ANY)
-        .map_err(refused("add a process to the eBPF map of members"))?;
+    // An entry that a program has made since the read above is the better one.
+    let flags = if before.is_some() { MapFlags::ANY } else { MapFlags::NO_EXIST };
+    match pins.members.update(&key, &member.to_bytes(), flags) {
+        Err(error) if error.kind() == libbpf_rs::ErrorKind::AlreadyExists => return Ok(()),
+        updated => updated.map_err(refused("add a process to the eBPF map of members"))?,
+    }
     // If the process ended before its entry was added, no exit will delete the entry.
     if !is_running(pid) {
         let _ = pins.members.delete(&key);
@@ -84,18 +91,28 @@ fn add_process(pins: &Pins, id: TargetId, pid: i32) -> Result<(), SourceError> {
     Ok(())
 }
 
-/// The watched container that keeps a process: see `choose_target()` of `bpf/target.h`. `None` if
-/// there is none, and in a pid namespace other than the initial one: the keys of the map are pids
-/// of the initial namespace.
-pub(super) fn target_that_keeps(pins: &Pins, process: ProcessKey) -> Option<TargetId> {
+/// Whether a scan for the target `id` must leave a process out: see
+/// [`Source::is_kept_from`](crate::observe::source::Source::is_kept_from). False in a pid namespace
+/// other than the initial one: the keys of the map are pids of the initial namespace.
+pub(super) fn is_kept_from(pins: &Pins, id: TargetId, process: ProcessKey) -> bool {
     if own_pid_namespace() != 0 {
-        return None;
+        return false;
     }
-    let member = map_value::<_, Member>(&pins.members, &process.pid.unsigned_abs()).ok()??;
+    let member = map_value::<_, Member>(&pins.members, &process.pid.unsigned_abs());
+    let Ok(Some(member)) = member else { return false };
     // The entry may be that of an earlier process with this pid. An entry that a shim has made has
     // no start to compare.
     let is_it = ProcessKey::from_boottime(process.pid, member.start_ns).may_be_same(process);
-    (is_it && is_in_container(pins, &member)).then_some(TargetId(member.target))
+    is_it
+        && (is_withheld(pins, &member) || (member.target != id.0 && is_in_container(pins, &member)))
+}
+
+/// Whether an entry is that of a process of a runtime call that lasts and has no target yet: the
+/// same as `process_is_withheld()` of `bpf/target.h`.
+fn is_withheld(pins: &Pins, member: &Member) -> bool {
+    member.call != 0
+        && member.target == 0
+        && map_value::<u64, u32>(&pins.calls, &member.call).is_ok_and(|slot| slot.is_some())
 }
 
 /// Whether an entry belongs to a container that is watched now.

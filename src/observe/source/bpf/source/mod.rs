@@ -310,8 +310,8 @@ impl Source for BpfSource {
             .is_ok_and(|target| target.is_some())
     }
 
-    fn target_that_keeps(&self, process: ProcessKey) -> Option<TargetId> {
-        members::target_that_keeps(&self.pins, process)
+    fn is_kept_from(&self, id: TargetId, process: ProcessKey) -> bool {
+        members::is_kept_from(&self.pins, id, process)
     }
 
     fn unwatch(&mut self, id: TargetId) {
