@@ -239,10 +239,16 @@ fn a_pattern_can_span_arguments() {
 #[test]
 fn the_patterns_of_the_page_hide_what_it_says() {
     let page = include_str!("../../../../docs/redaction.md");
-    let line = page.lines().find_map(|line| line.strip_prefix("redact = ")).expect("an example");
-    let patterns: Vec<&str> = line.split('\'').skip(1).step_by(2).collect();
-    assert_eq!(patterns.len(), 2);
-    let redactor = with_patterns(&patterns);
+    let lines = page.lines().filter_map(|line| line.strip_prefix("redact = "));
+    let examples: Vec<Vec<&str>> =
+        lines.map(|line| line.split('\'').skip(1).step_by(2).collect()).collect();
+    let [token, option] = examples.as_slice() else { panic!("{examples:?}") };
+    assert_eq!((token.len(), option.len()), (1, 2));
+    let own = [b"acme_".as_slice(), &[b'7'; 32]].concat();
+    let argument = [b"see ", own.as_slice(), b", thanks"].concat();
+    let out = with_patterns(token).redact(nul_separated(&[b"run", &argument]));
+    assert_eq!(&*out.bytes, b"run\0see [redacted], thanks\0");
+    let redactor = with_patterns(option);
     let out = redactor.redact(nul_separated(&[b"sh", b"-c", b"true --ticket abc && x"]));
     assert_eq!(&*out.bytes, b"sh\0-c\0true --ticket [redacted] && x\0");
     let out = redactor.redact(nul_separated(&[b"true", b"--ticket", b"abc", b"--ticket=abc"]));
