@@ -36,6 +36,8 @@ fn an_exec_keeps_its_status_in_a_flood_of_orphans() {
     start.join().unwrap().unwrap();
     assert_eq!(shim.wait("web", "probe").unwrap().exit_status, 7);
     init.signal(nix::sys::signal::Signal::SIGKILL);
+    // As a client does: the exit is reported once what init left behind is dead.
+    assert_eq!(shim.wait("web", "").unwrap().exit_status, 137);
     deadline::until("no child", || shim.process.children().is_empty());
     shim.delete("web", "probe").unwrap();
     shim.delete("web", "").unwrap();
