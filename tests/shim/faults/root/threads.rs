@@ -208,8 +208,9 @@ fn a_log_is_complete_although_no_thread_can_be_made() {
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);
     let go = crate::harness::Fifo::make(node.path().join("go"));
+    // A read that begins before the writer has closed its end finds the end of the fifo.
     node.runtime()
-        .payload("web", &format!("while read -r line <{}; do echo $line; done", go.name()));
+        .payload("web", &format!("while :; do read -r line <{} && echo $line; done", go.name()));
     let log = node.path().join("log");
     shim.create(&logged_to(&bundle, &log)).unwrap();
     shim.start("web", "").unwrap();
