@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{Read, Write as _},
+    io::{BufRead as _, BufReader, Read, Write as _},
     os::fd::OwnedFd,
     path::Path,
     process::{Child, Command, Stdio},
@@ -53,8 +53,8 @@ pub(crate) struct Running {
     what: String,
     pid: i32,
     deadline: Duration,
-    is_lookout: bool,
-    end: mpsc::Receiver<Output>,
+    /// Receives the output, or the panic of its check.
+    end: mpsc::Receiver<thread::Result<Output>>,
     ended: bool,
 }
 
@@ -106,9 +106,9 @@ impl Program {
         let name = what.clone();
         thread::spawn(move || {
             // The test may no longer wait for it.
-            let _ = sender.send(collect(name, child, pipes));
+            let _ = sender.send(collect(name, child, pipes, is_lookout));
         });
-        Running { what, pid, deadline: self.deadline, is_lookout, end, ended: false }
+        Running { what, pid, deadline: self.deadline, end, ended: false }
     }
 
     /// Starts it with stdout on a pipe, for callers that read it themselves.
@@ -152,22 +152,40 @@ impl Program {
     }
 }
 
-fn collect(what: String, mut child: Child, pipes: Vec<Box<dyn Read + Send>>) -> Output {
-    let readers = pipes.into_iter().map(|mut pipe| {
-        thread::spawn(move || {
-            let mut bytes = Vec::new();
-            // At the end, reading a terminal fails with EIO; reading a pipe returns 0 bytes.
-            let _ = pipe.read_to_end(&mut bytes);
-            bytes
-        })
-    });
+fn collect(
+    what: String,
+    mut child: Child,
+    pipes: Vec<Box<dyn Read + Send>>,
+    is_lookout: bool,
+) -> thread::Result<Output> {
+    let readers = pipes.into_iter().zip([is_lookout, false]);
+    let readers = readers.map(|(pipe, checks)| thread::spawn(move || read_all(pipe, checks)));
     let readers = readers.collect::<Vec<_>>();
     let status = child.wait().expect("our own child");
-    let mut read = readers.into_iter().map(|reader| reader.join().unwrap_or_default());
-    let (stdout, stderr) = (read.next().unwrap_or_default(), read.next().unwrap_or_default());
+    let mut read = readers.into_iter().map(|reader| reader.join());
+    let (stdout, rows) = read.next().transpose()?.unwrap_or_default();
+    let (stderr, _) = read.next().transpose()?.unwrap_or_default();
     use std::os::unix::process::ExitStatusExt as _;
     let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(-1);
-    Output { what, stdout, stderr, code, rows: Vec::new() }
+    Ok(Output { what, stdout, stderr, code, rows })
+}
+
+/// Reads to the end. With `checks`, panics at an event that is not as the schema says, and returns
+/// the lines that are JSON. Each line is checked when it comes: a test that waits for the end does
+/// not wait for the checks as well.
+fn read_all(pipe: Box<dyn Read + Send>, checks: bool) -> (Vec<u8>, Vec<Value>) {
+    let (mut reader, mut bytes, mut rows) = (BufReader::new(pipe), Vec::new(), Vec::new());
+    loop {
+        let line = bytes.len();
+        // At the end, reading a terminal fails with EIO; reading a pipe returns 0 bytes.
+        let ended = !matches!(reader.read_until(b'\n', &mut bytes), Ok(count) if count > 0);
+        if checks {
+            rows.extend(schema::assert_line_fits(&String::from_utf8_lossy(&bytes[line..])));
+        }
+        if ended {
+            return (bytes, rows);
+        }
+    }
 }
 
 impl Running {
@@ -175,12 +193,9 @@ impl Running {
     /// not as the schema says.
     pub(crate) fn wait(mut self) -> Output {
         match self.end.recv_timeout(self.deadline) {
-            Ok(mut output) => {
+            Ok(ended) => {
                 self.ended = true;
-                if self.is_lookout {
-                    output.rows = schema::assert_output_fits(&output.stdout_text());
-                }
-                output
+                ended.unwrap_or_else(|failed| std::panic::resume_unwind(failed))
             }
             Err(_) => panic!("did not end within {:?}: {}", self.deadline, self.what),
         }
