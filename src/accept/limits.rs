@@ -130,8 +130,9 @@ impl Connection {
             }
         }
         let mut counts = self.connections.lock();
-        counts.unfinished = counts.unfinished - self.unfinished + self.received.unfinished();
+        counts.unfinished -= self.unfinished;
         self.unfinished = self.received.unfinished();
+        counts.unfinished += self.unfinished;
         if self.unfinished > UNFINISHED_SMALL && counts.unfinished > UNFINISHED_MAX {
             return Err("too many bytes of unfinished requests");
         }
@@ -160,7 +161,6 @@ impl Connection {
     /// Checks the time limit of an unfinished request.
     fn poll_deadline(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         if self.received.is_between() {
-            self.deadline = None;
             return Poll::Pending;
         }
         let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(REQUEST_TIME)));
@@ -243,14 +243,15 @@ impl Frames {
         if self.header_seen < HEADER_LENGTH {
             return None;
         }
-        let number = |at: usize| {
-            let [a, b, c, d] = [0, 1, 2, 3].map(|offset| self.header[at + offset]);
-            u32::from_be_bytes([a, b, c, d])
-        };
-        let header = Header { id: number(4), kind: self.header[8], flags: self.header[9] };
-        self.body_left = number(0) as usize;
+        let [.., kind, flags] = self.header;
+        self.body_left = self.number(0) as usize;
         self.finish_frame();
-        Some(header)
+        Some(Header { id: self.number(4), kind, flags })
+    }
+
+    /// The number of 32 bits at the offset `at` of the header.
+    fn number(&self, at: usize) -> u32 {
+        u32::from_be_bytes([0, 1, 2, 3].map(|offset| self.header[at + offset]))
     }
 
     /// Begins the next message if this one is complete.
@@ -270,8 +271,7 @@ impl Frames {
         if self.header_seen < HEADER_LENGTH {
             return self.header_seen;
         }
-        let [a, b, c, d, ..] = self.header;
-        HEADER_LENGTH + (u32::from_be_bytes([a, b, c, d]) as usize - self.body_left)
+        HEADER_LENGTH + (self.number(0) as usize - self.body_left)
     }
 }
 
@@ -294,7 +294,8 @@ mod tests {
             bodies in proptest::collection::vec(0_usize..40, 1..8),
             part in 1_usize..50,
         ) {
-            let all: Vec<u8> = (0..).zip(&bodies).flat_map(|(id, &body)| message(id, REQUEST, 0, body)).collect();
+            let messages = (0..).zip(&bodies).map(|(id, &body)| message(id, REQUEST, 0, body));
+            let all: Vec<u8> = messages.flatten().collect();
             let mut frames = Frames::default();
             let mut found = Vec::new();
             for mut bytes in all.chunks(part) {
@@ -303,12 +304,13 @@ mod tests {
                 }
             }
             proptest::prop_assert!(frames.is_between() && frames.unfinished() == 0);
-            proptest::prop_assert_eq!(found, (0..u32::try_from(bodies.len()).unwrap()).collect::<Vec<_>>());
+            let expected: Vec<u32> = (0..).zip(&bodies).map(|(id, _)| id).collect();
+            proptest::prop_assert_eq!(found, expected);
         }
     }
 
-    /// Check that an answer, and the last part of a streamed one, end a request; and that the counts
-    /// return to zero.
+    /// Check that an answer, and the last part of a streamed one, end a request; and that the
+    /// counts return to zero.
     #[tokio::test]
     async fn requests_and_bytes_are_counted_until_they_end() {
         let connections = Connections::default();
