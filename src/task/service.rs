@@ -52,6 +52,11 @@ impl Service {
         ["containerd.task.v2.Task", "containerd.task.v3.Task"].into_iter().flat_map(table).collect()
     }
 
+    /// What the container `id`, which is deleted, still answers to a request about its init.
+    fn deleted(&self, id: &str, process: &ProcessId) -> Option<DeletedTask> {
+        self.supervisor.deleted(id).filter(|_| *process == ProcessId::Init)
+    }
+
     /// Sends a command to the container `id` and waits for its answer.
     async fn call<T>(
         &self,
@@ -60,13 +65,6 @@ impl Service {
     ) -> Answer<T> {
         let container = self.supervisor.container(id).map_err(|error| error.status())?;
         container.call(command).await.map_err(|error| error.status())
-    }
-}
-
-impl Service {
-    /// What the container `id`, which is deleted, still answers to a request about its init.
-    fn deleted(&self, id: &str, process: &ProcessId) -> Option<DeletedTask> {
-        self.supervisor.deleted(id).filter(|_| *process == ProcessId::Init)
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     command::ExecRequest,
-    create::{runtime_error, take_over},
+    create::{runtime, runtime_error, take_over},
 };
 use crate::{
     bundle::BundleError,
@@ -55,8 +55,8 @@ pub(super) async fn start(
     let mut io = tokio::select! {
         biased;
         () = cancel.cancelled() => {
-            let source = RuntimeError::Cancelled { verb: "exec" };
-            return Err(TaskError::Runtime { what: "OCI runtime exec failed", source });
+            let cancelled = RuntimeError::Cancelled { verb: "exec" };
+            return Err(runtime("OCI runtime exec failed")(cancelled));
         }
         io = ProcessIo::open(&plan.stdio, plan.owner, identity, &shared.reaper) => io?,
     };
