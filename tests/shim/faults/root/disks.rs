@@ -10,7 +10,7 @@ use std::{
 use containerd_shim_protos::api::{CreateTaskRequest, Mount};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use crate::harness::{Node, Process, deadline};
+use crate::harness::{Node, Process, Shim, deadline};
 
 /// Check that Pids never fails and is never empty while the container exists, even if its cgroup
 /// does not. When containerd restarts, it kills the shim of a task if Pids fails, and deletes a
@@ -82,11 +82,10 @@ fn an_overlay_of_many_layers_is_mounted() {
     assert!(!bundle.path.join("rootfs/from-0").exists());
 }
 
-/// Check that a slow unmount delays only its own delete, and that a repeated delete joins it
-/// (containerd#7496, containerd#9309).
-#[test]
-fn a_slow_unmount_holds_up_its_own_delete_alone() {
-    let node = Node::new();
+/// The shim of the container `web`, which has ended and has a root file system that the shim has
+/// mounted.
+#[track_caller]
+fn stopped_on_tmpfs(node: &Node) -> Shim {
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);
     let tmpfs = Mount { type_: "tmpfs".into(), source: "tmpfs".into(), ..Default::default() };
@@ -94,6 +93,15 @@ fn a_slow_unmount_holds_up_its_own_delete_alone() {
     shim.start("web", "").unwrap();
     shim.kill("web", "", 9).unwrap();
     shim.wait("web", "").unwrap();
+    shim
+}
+
+/// Check that a slow unmount delays only its own delete, and that a repeated delete joins it
+/// (containerd#7496, containerd#9309).
+#[test]
+fn a_slow_unmount_holds_up_its_own_delete_alone() {
+    let node = Node::new();
+    let shim = stopped_on_tmpfs(&node);
     let slow = Delayed::umount(shim.process, 3);
     let impatient = shim.reconnect().with_deadline(Duration::from_secs(1));
     assert!(impatient.delete("web", "").unwrap_err().is_late());
@@ -112,13 +120,7 @@ fn a_slow_unmount_holds_up_its_own_delete_alone() {
 #[test]
 fn a_hanging_unmount_is_named_and_left_to_the_next_delete() {
     let node = Node::new();
-    let bundle = node.bundle("web");
-    let shim = node.shim(&bundle);
-    let tmpfs = Mount { type_: "tmpfs".into(), source: "tmpfs".into(), ..Default::default() };
-    shim.create(&CreateTaskRequest { rootfs: vec![tmpfs], ..bundle.create() }).unwrap();
-    shim.start("web", "").unwrap();
-    shim.kill("web", "", 9).unwrap();
-    shim.wait("web", "").unwrap();
+    let shim = stopped_on_tmpfs(&node);
     let slow = Delayed::umount(shim.process, 9);
     let failure = shim.with_deadline(Duration::from_secs(10)).delete("web", "").unwrap_err();
     assert_eq!(failure.message, "failed to unmount the root filesystem: it did not end within 7 s");
@@ -175,7 +177,8 @@ fn a_fuse_mount_is_made_by_its_helper() {
     fs::create_dir(&bin).unwrap();
     let helper = bin.join("mount.fuse3");
     // The child stands for the process that serves the file system.
-    let script = "#!/bin/sh\necho \"$*\" >\"${0%/*}/arguments\"\nmount -t tmpfs fuse \"$2\" || exit 1\n\
+    let script = "#!/bin/sh\necho \"$*\" >\"${0%/*}/arguments\"\n\
+                  mount -t tmpfs fuse \"$2\" || exit 1\n\
                   echo served >\"$2/file\"\nsleep 600 &\n";
     fs::write(&helper, script).unwrap();
     fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();

@@ -17,7 +17,7 @@ use crate::harness::{Bundle, Node, Process, Shim, deadline, exec_request};
 /// The longest time for an answer that needs no disk and no new process.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
-/// A pids cgroup with the shim in it. While it is [`full`](Self::full), the shim can make neither a
+/// A pids cgroup with the shim in it. While it is [full](Self::fill), the shim can make neither a
 /// thread nor a process.
 struct PidsCgroup {
     path: PathBuf,
@@ -26,20 +26,25 @@ struct PidsCgroup {
 }
 
 impl PidsCgroup {
+    /// Makes the cgroup, and allows no task more than the shim has.
     #[track_caller]
-    fn of(shim: &Shim) -> Self {
+    fn full(shim: &Shim) -> Self {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let before = pids_cgroup_of(shim.process);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let path = before.join(format!("lookout-full-{}-{number}", std::process::id()));
         fs::create_dir(&path).unwrap();
         fs::write(path.join("cgroup.procs"), shim.process.pid.to_string()).unwrap();
-        Self { path, before }
+        let cgroup = Self { path, before };
+        cgroup.fill();
+        cgroup
     }
 
-    /// Allows no task more than there are.
+    /// Allows no task more than there are, once those have ended that are made when they are
+    /// needed.
     #[track_caller]
     fn fill(&self) {
+        std::thread::sleep(Duration::from_secs(1));
         let current = fs::read_to_string(self.path.join("pids.current")).unwrap();
         fs::write(self.path.join("pids.max"), current).unwrap();
     }
@@ -104,10 +109,7 @@ fn a_container_ends_although_no_task_can_be_made() {
     let shim = node.shim(&bundle);
     shim.run(&bundle);
     shim.exec("web", "probe").unwrap();
-    // The threads that are made when they are needed have ended by then.
-    std::thread::sleep(Duration::from_secs(1));
-    let cgroup = PidsCgroup::of(&shim);
-    cgroup.fill();
+    let cgroup = PidsCgroup::full(&shim);
     let failure = answers_at_once("start of an exec", || shim.start("web", "probe").unwrap_err());
     assert!(failure.message.contains("Resource temporarily unavailable"), "{failure:?}");
     let listed = answers_at_once("Pids", || shim.pids("web").unwrap());
@@ -118,7 +120,6 @@ fn a_container_ends_although_no_task_can_be_made() {
     cgroup.lift();
     // What has failed for want of a process is right when it is repeated.
     let exec = Process::new(shim.start("web", "probe").unwrap().pid);
-    std::thread::sleep(Duration::from_secs(1));
     cgroup.fill();
     answers_at_once("Kill", || shim.kill("web", "", 9).unwrap());
     let exit = answers_at_once("the exit", || shim.wait("web", "").unwrap());
@@ -141,17 +142,15 @@ fn all_processes_are_signalled_although_no_task_can_be_made() {
     let shim = node.shim(&bundle);
     shim.run(&bundle);
     deadline::until("three processes", || shim.pids("web").unwrap().processes.len() == 3);
-    std::thread::sleep(Duration::from_secs(1));
-    let cgroup = PidsCgroup::of(&shim);
-    cgroup.fill();
+    let cgroup = PidsCgroup::full(&shim);
     answers_at_once("Kill", || shim.kill_all("web", 9).unwrap());
     assert_eq!(shim.wait("web", "").unwrap().exit_status, 137);
     cgroup.lift();
     shim.delete("web", "").unwrap();
 }
 
-/// Check that a delete that the runtime refuses changes nothing: a container that was not started can
-/// still be started, with its streams.
+/// Check that a delete that the runtime refuses changes nothing: a container that was not started
+/// can still be started, with its streams.
 #[test]
 fn a_delete_that_fails_leaves_the_container_as_it_was() {
     let node = Node::new();
@@ -184,9 +183,7 @@ fn nothing_stays_half_begun_when_no_task_can_be_made() {
     let mut exec = exec_request("web", "probe");
     exec.stdout = format!("file://{}", log.display());
     shim.exec_with(&exec).unwrap();
-    std::thread::sleep(Duration::from_secs(1));
-    let cgroup = PidsCgroup::of(&shim);
-    cgroup.fill();
+    let cgroup = PidsCgroup::full(&shim);
     let failed = answers_at_once("Start", || shim.start("web", "probe").unwrap_err());
     assert!(failed.message.contains("Resource temporarily unavailable"), "{failed:?}");
     let state = shim.state("web", "probe").unwrap();
@@ -222,10 +219,7 @@ fn a_log_is_complete_although_no_thread_can_be_made() {
         deadline::until(line, || fs::read_to_string(&log).is_ok_and(|text| text == expected));
     };
     write("before");
-    // A thread that is made when it is needed has ended by then.
-    std::thread::sleep(Duration::from_secs(1));
-    let cgroup = PidsCgroup::of(&shim);
-    cgroup.fill();
+    let cgroup = PidsCgroup::full(&shim);
     write("during");
     cgroup.lift();
     write("after");
