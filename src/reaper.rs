@@ -11,8 +11,8 @@
 //! guard exists, the reaper keeps the exits of unknown processes, so that [`Reaper::adopt`] finds
 //! them. A container that shares the pid namespace, or that forks with `CLONE_PARENT`, decides how
 //! many there are. Beyond `UNCLAIMED_MAX` the reaper leaves unknown processes as zombies until the
-//! last guard is dropped: the kernel then keeps the exits, and counts them towards the `pids.max` of
-//! the container that made them. No exit is dropped that a runtime call may still claim.
+//! last guard is dropped: the kernel then keeps the exits, and counts them towards the `pids.max`
+//! of the container that made them. No exit is dropped that a runtime call may still claim.
 //!
 //! Pids are safe to use here. A pid cannot be reused before its zombie is reaped, reaping happens
 //! under one lock, and that lock is held while a signal is sent ([`Reaper::signal`]). The pid of a

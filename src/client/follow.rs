@@ -192,8 +192,8 @@ impl EventFollower {
         self.names.extend(names);
     }
 
-    /// As [`next`](EventFollower::next), but leaves the events encoded, for readers that need only the
-    /// first fields of most events, and does not add the names of the containers.
+    /// As [`next`](EventFollower::next), but leaves the events encoded, for readers that need only
+    /// the first fields of most events, and does not add the names of the containers.
     pub async fn next_batch(&mut self) -> FollowStep<Batch> {
         let mut pause = RECONNECT_PAUSES.0;
         let mut attempts = 0;

@@ -110,8 +110,8 @@ fn a_wrong_value_is_named_with_key_and_file() {
     }
 }
 
-/// Check that a pattern of the host that does not compile, or is too large when compiled, is an error
-/// with the file, the line, the pattern and the reason, wherever the pattern is written.
+/// Check that a pattern of the host that does not compile, or is too large when compiled, is an
+/// error with the file, the line, the pattern and the reason, wherever the pattern is written.
 #[test]
 fn a_pattern_that_does_not_compile_is_named_with_its_line() {
     let toml = "bus = \"none\"\nredact = [\n  'fine', # (\n  '--token (\\S+',\n]\n";

@@ -59,7 +59,7 @@ impl Drop for Charge {
     }
 }
 
-/// All charges are equal: a charge is not a part of the value whose bytes it counts.
+/// All charges are equal: a charge is not a part of the value that it counts the bytes of.
 impl PartialEq for Charge {
     fn eq(&self, _: &Self) -> bool {
         true

@@ -47,8 +47,8 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     let listener = sys::fd::inherited(LISTENER_FD)?;
     let readiness = fs::File::from(sys::fd::inherited(READINESS_FD)?);
     log::to_fifo(arguments.log_level());
-    // The threads for calls that may block are `workers`. tokio's own are not used, because it makes
-    // them when they are needed, and panics if it cannot.
+    // The threads for calls that may block are `workers`. tokio's own are not used, because it
+    // makes them when they are needed, and panics if it cannot.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(arguments, listener, readiness))
 }

@@ -1,5 +1,5 @@
-//! The limit of descriptors (`RLIMIT_NOFILE`) of this process: raised for the process itself, with a
-//! reserve, and as it was for its children.
+//! The limit of descriptors (`RLIMIT_NOFILE`) of this process: raised for the process itself, with
+//! a reserve, and as it was for its children.
 
 use std::{
     io,

@@ -2,8 +2,8 @@
 //!
 //! One thread of each [`Work`] exists from the start, so that the shim works when no thread can be
 //! made, for example because the pids cgroup is full. The kinds are separate: an exit never waits
-//! for a log file on a disk that hangs. If a call hangs, another thread is made for the calls behind
-//! it, and ends when it is idle.
+//! for a log file on a disk that hangs. If a call hangs, another thread is made for the calls
+//! behind it, and ends when it is idle.
 
 use std::{
     collections::VecDeque,

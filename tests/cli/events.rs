@@ -23,8 +23,8 @@ fn seq_and_type(line: &str) -> (u64, String) {
     (event["seq"].as_u64().unwrap_or(0), event["type"].as_str().expect("a type").to_owned())
 }
 
-/// Check that an event that a command prints, and a line of the daemon's stream, fail a test if they
-/// are not as the schema says, also if the test does not read them.
+/// Check that an event that a command prints, and a line of the daemon's stream, fail a test if
+/// they are not as the schema says, also if the test does not read them.
 #[test]
 fn what_is_not_as_the_schema_says_fails_a_test() {
     let fails = |act: &dyn Fn()| catch_unwind(AssertUnwindSafe(act)).is_err();

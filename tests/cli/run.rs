@@ -28,8 +28,8 @@ pub(crate) fn command(node: &Node, args: &[&str]) -> Command {
     command
 }
 
-/// Runs a command and waits for its end. Panics if it has printed an event that is not as the schema
-/// says.
+/// Runs a command and waits for its end. Panics if it has printed an event that is not as the
+/// schema says.
 pub(crate) fn run(node: &Node, args: &[&str]) -> Ran {
     let output = command(node, args).output().expect("it runs");
     let out = String::from_utf8(output.stdout).expect("UTF-8");

@@ -211,7 +211,8 @@ fn pids_text(port: &Port) -> String {
     }
 }
 
-/// The values of one property of the owners that are named, joined by commas and without duplicates.
+/// The values of one property of the owners that are named, joined by commas and without
+/// duplicates.
 fn joined_values(owners: &[Owner], part: fn(&Owner) -> String) -> String {
     let mut parts: Vec<String> = Vec::new();
     for owner in owners {

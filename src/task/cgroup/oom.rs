@@ -19,8 +19,9 @@
 //!   (`cgroup_file_notify`). Each change costs two short reads.
 //!
 //! On version 2, removing a cgroup wakes no process that polls its files, so `cgroup.events` is
-//! watched as well. The reads are of files that show atomic counters, on version 2 of files that are
-//! already open. On version 1 each count also reads files of up to [`NESTED_MAX`] nested cgroups.
+//! watched as well. The reads are of files that show atomic counters, on version 2 of files that
+//! are already open. On version 1 each count also reads files of up to [`NESTED_MAX`] nested
+//! cgroups.
 
 use std::{
     fs::{File, OpenOptions},
@@ -65,7 +66,8 @@ pub struct OomWatch {
 /// The open files of a watch, by version.
 #[derive(Debug)]
 enum WatchedFiles {
-    /// The count's file is opened for each read, because a shim has a descriptor for each container.
+    /// The count's file is opened for each read, because a shim has a descriptor for each
+    /// container.
     V1 {
         dir: Dir,
         event: AsyncFd<OwnedFd>,

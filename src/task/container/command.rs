@@ -267,7 +267,8 @@ impl Handle {
         command: impl FnOnce(Reply<T>) -> Command,
     ) -> Result<T, TaskError> {
         let (reply, answer) = oneshot::channel();
-        // Both fail only if the container's async task has ended, because the container was deleted.
+        // Both fail only if the container's async task has ended, because the container was
+        // deleted.
         self.commands.send(command(reply)).await.map_err(|_| Denied::NotCreated)?;
         answer.await.unwrap_or(Err(TaskError::Denied(Denied::NotCreated)))
     }

@@ -46,7 +46,8 @@ pub(super) async fn signal(
     }
 }
 
-/// Kills the processes that init left behind. Returns when all are dead, or after [`LEFTOVERS_MAX`].
+/// Kills the processes that init left behind. Returns when all are dead, or after
+/// [`LEFTOVERS_MAX`].
 pub(super) async fn leftovers(runc: &Runc, id: &str, cgroup: Option<Cgroup>) {
     let killed = match cgroup {
         Some(cgroup) => all_of(&cgroup).await,

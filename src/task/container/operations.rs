@@ -56,7 +56,8 @@ impl Operations {
         loop {
             match self.tasks.join_next().await {
                 Some(Ok(done)) => return done,
-                // The operation panicked. Operations with a reply catch their panics, so no client waits.
+                // The operation panicked. Operations with a reply catch their panics, so no client
+                // waits.
                 Some(Err(error)) => tracing::error!(%error, "an operation on a container panicked"),
                 // An empty JoinSet resolves at once, so the owner's select! would loop without
                 // waiting.
@@ -378,8 +379,8 @@ impl Operations {
         });
     }
 
-    /// Deletes the container and unmounts its root filesystem, then drains and closes the streams of
-    /// init.
+    /// Deletes the container and unmounts its root filesystem, then drains and closes the streams
+    /// of init.
     pub(super) fn delete(
         &mut self,
         runc: Arc<Runc>,

@@ -1,9 +1,9 @@
 //! Output to a file. Writes run on [`workers`], so that a slow disk delays only one stream.
 //!
 //! A write error never stops the container. What cannot be written is kept, at most
-//! [`UNWRITTEN_MAX`] bytes, and tried again; the bytes after that are dropped and counted. A warning
-//! is logged once a minute at most. In containerd issue 12462, an error ended the copying and the
-//! container hung.
+//! [`UNWRITTEN_MAX`] bytes, and tried again; the bytes after that are dropped and counted. A
+//! warning is logged once a minute at most. In containerd issue 12462, an error ended the copying
+//! and the container hung.
 
 use std::{
     fs::{File, OpenOptions},

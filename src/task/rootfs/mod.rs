@@ -1,8 +1,8 @@
 //! The root file system of a container: mounts the list of mounts that containerd sends, and
 //! unmounts all of them.
 //!
-//! All functions block, so callers run them on [`workers`](super::workers). They do not change the working
-//! directory of the process.
+//! All functions block, so callers run them on [`workers`](super::workers). They do not change the
+//! working directory of the process.
 //!
 //! The semantics are those of containerd's `core/mount`, so that a snapshotter's mounts have the
 //! same result with this shim. Some kinds and options are refused before anything is mounted, with

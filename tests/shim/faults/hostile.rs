@@ -194,7 +194,7 @@ fn serves_another_process(shim: &Shim) {
     // perl is part of each Debian.
     let script = r#"use Socket; alarm 3; socket(S, PF_UNIX, SOCK_STREAM, 0) or die $!;
                     connect(S, sockaddr_un($ARGV[0])) or die $!;
-                    syswrite(S, pack("H*", $ARGV[1])); sysread(S, $b, 10) == 10 or die "no answer""#;
+                    syswrite(S, pack("H*", $ARGV[1])); sysread(S, $b, 10) == 10 or die"#;
     let perl = std::process::Command::new("perl")
         .args(["-e", script, &shim.socket().to_string_lossy(), &hex])
         .output()

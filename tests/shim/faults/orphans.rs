@@ -72,9 +72,9 @@ fn execs_keep_their_status_among_orphans() {
 /// How many exits of unknown processes a shim keeps while a call of the runtime lasts.
 const KEPT: usize = 4096;
 
-/// Check that orphans that die while a call of the runtime lasts do not take memory without a bound,
-/// and do not push out an exit that the call will claim: neither one from before them, nor one that
-/// comes when no more is kept.
+/// Check that orphans that die while a call of the runtime lasts do not take memory without a
+/// bound, and do not push out an exit that the call will claim: neither one from before them, nor
+/// one that comes when no more is kept.
 #[test]
 fn a_flood_of_orphans_pushes_no_exit_out() {
     let node = Node::new();

@@ -221,7 +221,9 @@ fn a_message_of_the_runtime_is_bounded_and_escaped() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);
-    let long = r#"printf '{"level":"error","msg":"begin \\u001b[2J\\u202e\\n%s end"}\n' "$(head -c 900000 /dev/zero | tr '\0' x)" >>"$log"; exit 1"#;
+    let long = r#"long=$(head -c 900000 /dev/zero | tr '\0' x)
+        printf '{"level":"error","msg":"begin \\u001b[2J\\u202e\\n%s end"}\n' "$long" >>"$log"
+        exit 1"#;
     let printed = r"printf 'begin \033[2J\nout\377'; exit 1";
     let is_safe = |message: &str| {
         assert!(message.contains("begin"), "{message:.200}");

@@ -25,7 +25,8 @@ pub(crate) fn assert_line_fits(line: &str) -> Option<Value> {
 }
 
 /// Panics if a line of the daemon's stream in this directory, or of the file before it, is neither
-/// an event as the schema says nor one of the two lines that docs/daemon.md describes beside events.
+/// an event as the schema says nor one of the two lines that docs/daemon.md describes beside
+/// events.
 #[track_caller]
 pub(crate) fn assert_stream_fits(directory: &Path) {
     for name in ["stream.jsonl.1", "stream.jsonl"] {

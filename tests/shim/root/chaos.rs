@@ -1,6 +1,6 @@
-//! Random deaths: a shim, a runtime, containerd or a helper process of the shim is killed or stopped
-//! at a random moment of a random request. After each round nothing may be left, and containerd must
-//! see what is there.
+//! Random deaths: a shim, a runtime, containerd or a helper process of the shim is killed or
+//! stopped at a random moment of a random request. After each round nothing may be left, and
+//! containerd must see what is there.
 //!
 //! `hack/chaos` runs more rounds, or again with a given seed.
 
@@ -30,8 +30,8 @@ const REMOVED: Duration = Duration::from_secs(20);
 /// How long a stopped process stays stopped.
 const STOPPED: Duration = Duration::from_millis(500);
 
-/// The most microseconds from the beginning of the request to the search for the victim, and how long
-/// the victim is searched for: a runtime lives for some milliseconds.
+/// The most microseconds from the beginning of the request to the search for the victim, and how
+/// long the victim is searched for: a runtime lives for some milliseconds.
 const MOMENT_MAX: usize = 60_000;
 const SEARCH: Duration = Duration::from_millis(200);
 
@@ -98,8 +98,8 @@ fn random_deaths_leave_nothing() {
     });
     let mut failed = Vec::new();
     let mut struck = [0; 4];
-    // One daemon at a time, because each has the mount namespace of this thread. Even seeds are for the
-    // first version, odd ones for the second.
+    // One daemon at a time, because each has the mount namespace of this thread. Even seeds are for
+    // the first version, odd ones for the second.
     for version in [Version::V1_7, Version::V2_1] {
         let odd = u64::from(version == Version::V2_1);
         let mut node = Containerd::start(version);
@@ -190,8 +190,8 @@ fn find(node: &Containerd, id: &str, victim: Victim) -> Option<Process> {
         Victim::Helper => {
             let shims: Vec<i32> = node.shims().into_values().map(|shim| shim.pid).collect();
             let is_shim = |process: &Process| program(process).contains("containerd-shim-lookout");
-            // containerd does not run the verb `delete` after a `start` that was killed, so its socket stays until
-            // the next `start` of the same pod.
+            // containerd does not run the verb `delete` after a `start` that was killed, so its
+            // socket stays until the next `start` of the same pod.
             let is_verb = |process: &Process| {
                 process.command_line().iter().any(|word| word == "start" || word == "delete")
             };

@@ -30,7 +30,8 @@ fn a_create_that_dies_leaves_no_cgroup(version: Version) {
             let cgroup = containerd.cgroup(controller, "c");
             let script = format!(
                 "case \"$*\" in *' create '*) \"$real\" \"$@\" & pid=$!
-                 while [ ! -d {} ]; do kill -0 $pid || exit 1; done; kill -9 {victims}; exit 137;; esac",
+                 while [ ! -d {} ]; do kill -0 $pid || exit 1; done
+                 kill -9 {victims}; exit 137;; esac",
                 cgroup.display()
             );
             wrap_runtime(&containerd, &script);
@@ -52,7 +53,8 @@ fn a_delete_without_its_client_can_be_repeated(version: Version) {
     wrap_runtime(
         &containerd,
         &format!(
-            "case \"$*\" in *' delete c') touch {}; sleep 3; \"$real\" \"$@\"; touch {}; exit;; esac",
+            "case \"$*\" in *' delete c')
+             touch {}; sleep 3; \"$real\" \"$@\"; touch {}; exit;; esac",
             began.display(),
             ended.display()
         ),

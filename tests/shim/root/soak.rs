@@ -48,7 +48,8 @@ fn nothing_grows_with_runs_and_execs() {
     let of_thousand = slope / runs.div_ceil(SAMPLES) as f64 * 1000.0;
     println!(
         "{runs} runs and execs: {} descriptors, {} threads, {files} files as before; memory \
-         {memory:?} KiB, slope {slope:.1} ± {error:.1} KiB a sample ({of_thousand:.1} KiB for 1000)",
+         {memory:?} KiB, slope {slope:.1} ± {error:.1} KiB a sample \
+         ({of_thousand:.1} KiB for 1000)",
         now_descriptors(&before),
         before.threads,
     );

@@ -93,8 +93,8 @@ impl Container {
             self.leftovers_killed = false;
             self.operations.kill_leftovers(runc, self.id(), self.cgroup.clone());
         }
-        // Neither a hanging start of an exec (containerd #10651) nor an exec that lives on may delay
-        // init's exit without limit.
+        // Neither a hanging start of an exec (containerd #10651) nor an exec that lives on may
+        // delay init's exit without limit.
         if self.execs.values().any(|exec| exec.state.is_pending()) {
             self.operations.wait_grace(ENDING_GRACE);
         }

@@ -115,7 +115,8 @@ impl Container {
                     let (shared, request) = (self.shared.clone(), self.request.clone());
                     self.operations.restore(shared, request, runc, io, self.cancel.clone(), reply);
                 }
-                // An operation that panicked has lost the streams, so the container cannot be restored.
+                // An operation that panicked has lost the streams, so the container cannot be
+                // restored.
                 None => {
                     self.apply(Fact::StartEnded { ok: false });
                     answer(reply, Err(TaskError::Abandoned));

@@ -276,8 +276,8 @@ fn a_large_pod_fits_under_a_low_soft_limit() {
     }
 }
 
-/// Check that a shim that is stopped, with as many unaccepted connections as the kernel allows, does
-/// not delay a start: `start` has a lock while it looks for a shim of the same pod.
+/// Check that a shim that is stopped, with as many unaccepted connections as the kernel allows,
+/// does not delay a start: `start` has a lock while it looks for a shim of the same pod.
 #[test]
 fn a_stopped_shim_delays_no_start() {
     let node = Node::new();
@@ -346,8 +346,8 @@ fn a_container_needs_few_descriptors() {
     let before = open(&shim);
     let _others: Vec<_> = bundles[1..].iter().map(run).collect();
     let each = open(&shim) - before;
-    // A pipe and a fifo for each output, a pipe and both ends of a fifo for the input, and the watch
-    // for OOM kills, which on cgroup v2 has two.
+    // A pipe and a fifo for each output, a pipe and both ends of a fifo for the input, and the
+    // watch for OOM kills, which on cgroup v2 has two.
     let allowed =
         if std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { 9 } else { 8 };
     assert_eq!(each, 10 * allowed, "{:?}", shim.process.descriptors());

@@ -32,8 +32,8 @@ impl<T> Received<T> {
 }
 
 impl<T: Clone + std::fmt::Debug + Send + 'static> Listener<T> {
-    /// Starts the client. Lines for which `parse` returns `None` are left out. Events that `lookout`
-    /// prints must be as the schema says.
+    /// Starts the client. Lines for which `parse` returns `None` are left out. Events that
+    /// `lookout` prints must be as the schema says.
     pub(super) fn listen(
         client: Program,
         parse: impl Fn(&str) -> Option<T> + Send + 'static,

@@ -33,8 +33,8 @@ async fn the_first_record_is_a_hello() {
     assert_eq!(followed.seqs(1).await, [3]);
 }
 
-/// Check that a stream gives the names of a container once: in the hello, or beside the first events
-/// of a container that began later, also if a filter leaves out its start.
+/// Check that a stream gives the names of a container once: in the hello, or beside the first
+/// events of a container that began later, also if a filter leaves out its start.
 #[tokio::test]
 async fn the_names_of_a_container_are_given_once() {
     let served = serve(1 << 20).await;
