@@ -20,6 +20,11 @@ pub trait ContainerObserver: Send + Sync + fmt::Debug {
 /// If the value is dropped before [`created`](Self::created) was called, creating the container has
 /// failed.
 pub trait ObservedContainer: Send + Sync + fmt::Debug {
+    /// The future resolves when the observer can distinguish the processes of the runtime's calls
+    /// from other processes, or when it is known that it cannot, or when waiting for that takes too
+    /// long. To be awaited before the first call.
+    fn ready(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+
     /// The container's first process exists, with the pid `init`. It does not run the container's
     /// program yet, unless it was restored from a checkpoint. The future resolves when all further
     /// events are observed, or when waiting for that takes too long.
@@ -27,7 +32,9 @@ pub trait ObservedContainer: Send + Sync + fmt::Debug {
 
     /// The OCI runtime is about to be called; to make the process of `exec_id`, or for another
     /// purpose. Dropping the returned value says that the runtime call has ended. For an exec that
-    /// is after [`exec_started`](Self::exec_started).
+    /// is after [`exec_started`](Self::exec_started), and for the call that makes the container
+    /// after [`created`](Self::created) is ready: until then the observer cannot distinguish the
+    /// new process from others.
     fn runtime_call(&self, exec_id: Option<&str>) -> Box<dyn RuntimeCall>;
 
     /// The pid of an exec's process is known. The process may have had events before.

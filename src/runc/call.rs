@@ -102,7 +102,7 @@ impl Runc {
         // Held until the call has ended, because its drop reports that end to the observer.
         let own = match call.observed {
             Some(_) => None,
-            None => self.observer.get().map(|container| container.runtime_call(None)),
+            None => self.begin_observed_call(),
         };
         let observed = call.observed.or(own.as_deref());
         if let Some(observed) = observed {

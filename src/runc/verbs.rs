@@ -46,6 +46,8 @@ pub struct Create<'a> {
     pub no_pivot: bool,
     /// Whether to pass `--no-new-keyring`.
     pub no_new_keyring: bool,
+    /// Reports the call to the observer; `None` if the container is not observed.
+    pub observed: Option<&'a dyn RuntimeCall>,
 }
 
 /// The arguments of the verb `exec`.
@@ -116,6 +118,13 @@ impl Runc {
         let _ = self.observer.set(to);
     }
 
+    /// Begins a call that makes no process of an exec, for the observer. Its drop is the end of the
+    /// call. `None` if the container is not observed.
+    #[must_use]
+    pub fn begin_observed_call(&self) -> Option<Box<dyn RuntimeCall>> {
+        self.observer.get().map(|container| container.runtime_call(None))
+    }
+
     /// The absolute path of the runtime's binary at this moment.
     ///
     /// # Errors
@@ -143,7 +152,8 @@ impl Runc {
         with: Create<'_>,
         cancel: &Cancel,
     ) -> Result<(), RuntimeError> {
-        let mut call = Call { cancel: Some(cancel), ..Call::new("create") };
+        let mut call =
+            Call { cancel: Some(cancel), observed: with.observed, ..Call::new("create") };
         call.push("--bundle", &self.bundle);
         call.push_create(with);
         call.arguments.push(id.into());
@@ -282,7 +292,8 @@ impl Runc {
         from: Restore<'_>,
         cancel: &Cancel,
     ) -> Result<(), RuntimeError> {
-        let mut call = Call { cancel: Some(cancel), ..Call::new("restore") };
+        let observed = from.create.observed;
+        let mut call = Call { cancel: Some(cancel), observed, ..Call::new("restore") };
         call.push("--image-path", from.image);
         call.push("--work-path", from.work);
         if let Some(parent) = from.parent {

@@ -179,6 +179,12 @@ impl Pipeline {
         args_max: usize,
     ) -> Result<(), SourceError> {
         self.source.watch(id, &target)?;
+        if let (Target::Cgroup { path, .. }, Some(init)) = (&target, init)
+            && let Err(error) = self.source.add_created(id, path, init)
+        {
+            self.source.unwatch(id);
+            return Err(error);
+        }
         self.targets.insert(
             id,
             Watched {

@@ -17,7 +17,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, oneshot},
+    sync::{Notify, oneshot, watch},
     time::timeout,
 };
 
@@ -52,6 +52,11 @@ use crate::{
 /// How long a container's create waits until the container is observed. The first shim of a node
 /// has the eBPF programs loaded in that time.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a container's create waits at most until the processes of the runtime can be marked.
+/// That takes some milliseconds for the first container of a shim, and longer for the first shim of
+/// a node.
+const READY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The identity of a shim and the address at which it serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -187,7 +192,7 @@ impl Observer {
                 settings: settings.clone(),
                 helpers: self.inner.helpers.clone(),
                 capabilities: Mutex::default(),
-                call_marker: Mutex::default(),
+                call_marker: watch::Sender::default(),
                 calls: AtomicU32::new(0),
             });
             actor::start(shared.clone())?;
@@ -350,6 +355,18 @@ impl Drop for ObservedCall {
 }
 
 impl ObservedContainer for ContainerHandle {
+    fn ready(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async move {
+            if timeout(READY_TIMEOUT, self.shared.marking_known()).await.is_err() {
+                tracing::warn!(
+                    id = self.container.id,
+                    "the container is created before its processes can be marked; another container \
+                     with a cgroup around it may report them"
+                );
+            }
+        })
+    }
+
     fn created(&self, init: i32, restored: bool) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         let (watched, is_watched) = oneshot::channel();
         self.shared.send(Cause::Created(Box::new(Created {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError, atomic::AtomicU32};
 
 use futures::future::BoxFuture;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::{
     message::{Message, Query},
@@ -49,11 +49,21 @@ pub(super) struct Shared {
     pub(super) settings: Arc<Settings>,
     pub(super) helpers: Arc<dyn Helpers>,
     pub(super) capabilities: Mutex<Vec<Capability>>,
-    /// The marker for the processes of runtime calls; `None` while no source is open, and if the
-    /// source cannot mark them.
-    pub(super) call_marker: Mutex<Option<Arc<dyn CallMarker>>>,
+    /// The marker for the processes of runtime calls.
+    pub(super) call_marker: watch::Sender<Marking>,
     /// The number of the last runtime call.
     pub(super) calls: AtomicU32,
+}
+
+/// Whether the processes of runtime calls can be marked.
+#[derive(Debug, Default)]
+pub(super) enum Marking {
+    /// Not known yet: the first source is being opened.
+    #[default]
+    Unknown,
+    /// There is no source, or the source cannot mark processes.
+    Impossible,
+    By(Arc<dyn CallMarker>),
 }
 
 impl Shared {
@@ -80,11 +90,22 @@ impl Shared {
 
     /// The marker for the processes of runtime calls, of the source that is in use.
     pub(super) fn call_marker(&self) -> Option<Arc<dyn CallMarker>> {
-        self.call_marker.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        match &*self.call_marker.borrow() {
+            Marking::By(marker) => Some(marker.clone()),
+            Marking::Unknown | Marking::Impossible => None,
+        }
     }
 
     pub(super) fn set_call_marker(&self, marker: Option<Arc<dyn CallMarker>>) {
-        *self.call_marker.lock().unwrap_or_else(PoisonError::into_inner) = marker;
+        self.call_marker.send_replace(marker.map_or(Marking::Impossible, Marking::By));
+    }
+
+    /// Waits until it is known whether the processes of runtime calls can be marked.
+    pub(super) async fn marking_known(&self) {
+        let mut marking = self.call_marker.subscribe();
+        let is_known = |marking: &Marking| !matches!(marking, Marking::Unknown);
+        // Fails only without a sender, and this is one.
+        let _ = marking.wait_for(is_known).await;
     }
 
     pub(super) fn capabilities(&self) -> Vec<Capability> {

@@ -81,6 +81,7 @@ pub(super) fn replace(
         error = refusal(&error),
         "a source has ended; trying the next one"
     );
+    shared.set_call_marker(None);
     open_after(shared, Some((backend, error)))
 }
 
@@ -89,7 +90,6 @@ fn open_after(
     shared: &Shared,
     ended: Option<(Backend, SourceError)>,
 ) -> Result<Box<dyn Source>, SourceError> {
-    shared.set_call_marker(None);
     let wanted = allowed_sources(shared);
     // The connector may be tried again, with a new listener. Any other source that has ended is
     // skipped for now.

@@ -22,7 +22,13 @@ cfg_if::cfg_if! {
 pub mod mock;
 pub mod scan;
 
-use std::{fmt, io, os::fd::BorrowedFd, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    os::fd::BorrowedFd,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
@@ -123,6 +129,18 @@ pub trait Source: Send {
     ///
     /// [`SourceError`] if the target cannot be watched. The target is then not watched.
     fn watch(&mut self, id: TargetId, target: &Target) -> Result<(), SourceError>;
+
+    /// Adds those processes of a container's cgroup that the runtime call has made which has made
+    /// `init`, and which therefore were withheld from every target. That call has not ended, and
+    /// the container is watched.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError::Kernel`] if they cannot be added.
+    fn add_created(&mut self, id: TargetId, path: &Path, init: i32) -> Result<(), SourceError> {
+        let _ = (id, path, init);
+        Ok(())
+    }
 
     /// Whether the source reports sockets. If it does not, the kernel's list of sockets has to be
     /// read repeatedly.

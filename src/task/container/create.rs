@@ -9,7 +9,7 @@ use std::{
 use super::command::CreateRequest;
 use crate::{
     bundle::{Bundle, read_pid},
-    model::{NewContainer, ObservedContainer, Spec},
+    model::{NewContainer, ObservedContainer, RuntimeCall, Spec},
     reaper::{Child, Reaper},
     runc::{Cancel, Create, Restore, Runc, RuntimeError},
     task::{
@@ -49,6 +49,10 @@ pub(super) struct RunningInit {
     pub(super) cgroup: Option<Cgroup>,
     /// The watch for OOM kills; `None` if there is no cgroup, or the cgroup could not be watched.
     pub(super) oom: Option<OomWatch>,
+    /// The runtime's call that has made init; `None` if the container is not observed. It ends when
+    /// the observer knows init: until then nothing but the call keeps init from being taken for a
+    /// process of another container.
+    pub(super) call: Option<Box<dyn RuntimeCall>>,
 }
 
 /// Creates a container. A failure leaves nothing behind.
@@ -71,21 +75,25 @@ pub(super) async fn create(
     // A create without a runtime fails before it has changed anything.
     let binary = runc.path().map_err(runtime("OCI runtime create failed"))?;
     let runc = Arc::new(runc);
-    let (to_prepare, reaper) = (request.clone(), shared.reaper.clone());
-    let spec = blocking(Work::File, move || prepare_bundle(&to_prepare, &reaper)).await?;
+    let bundle = Bundle::new(&request.bundle);
+    let spec = blocking(Work::File, move || Ok::<_, TaskError>(bundle.spec()?)).await?;
     let owns_pid_namespace = spec.owns_pid_namespace();
     let cgroups_path = spec.cgroups_path().to_owned();
-    // The observer must know the container before the runtime makes its first process.
+    // The observer must know the container before the runtime makes its first process. The source
+    // is opened while the bundle is prepared.
     let watched = begin_watch(shared, request, binary, spec);
     if let Some(watched) = &watched {
         runc.report_calls(watched.clone());
     }
-    match create_init(shared, request, &runc, cancel).await {
-        Ok((io, init)) => {
-            if let (Some(watched), Some(init)) = (&watched, &init) {
-                // This is the only call of the observer that is awaited (2 s at most). Init waits
-                // for start, so the container's program does not run before the observer is ready.
+    let (to_prepare, reaper) = (request.clone(), shared.reaper.clone());
+    blocking(Work::File, move || prepare_bundle(&to_prepare, &reaper)).await?;
+    match create_init(shared, request, &runc, watched.as_deref(), cancel).await {
+        Ok((io, mut init)) => {
+            if let (Some(watched), Some(init)) = (&watched, &mut init) {
+                // This and `ready` are the only calls of the observer that are awaited (2 s and 1 s
+                // at most). Init waits for start, so the container's program does not run before the observer is ready.
                 watched.created(init.child.pid, false).await;
+                init.call = None;
             }
             Ok(Created { runc, io, owns_pid_namespace, init, watched })
         }
@@ -124,6 +132,7 @@ async fn create_init(
     shared: &Shared,
     request: &CreateRequest,
     runc: &Runc,
+    watched: Option<&dyn ObservedContainer>,
     cancel: &Cancel,
 ) -> Result<(ProcessIo, Option<RunningInit>), TaskError> {
     let options = &request.options;
@@ -138,12 +147,17 @@ async fn create_init(
     let pid_file = Bundle::new(&request.bundle).init_pid_file();
     let stdio = io.child();
     let socket = io.console_socket().map(Path::to_owned);
+    if let Some(watched) = watched {
+        watched.ready().await;
+    }
+    let call = runc.begin_observed_call();
     let arguments = Create {
         pid_file: &pid_file,
         console_socket: socket.as_deref(),
         stdio: [stdio.stdin, stdio.stdout, stdio.stderr],
         no_pivot: options.no_pivot_root,
         no_new_keyring: options.no_new_keyring,
+        observed: call.as_deref(),
     };
     // Init can die before its pid file is read. The guard makes the reaper keep its exit.
     let keep_exits = shared.reaper.keep_exits();
@@ -153,7 +167,7 @@ async fn create_init(
     let child = take_over(&shared.reaper, &pid_file, "container")?;
     drop(keep_exits);
     io.release().await?;
-    Ok((io, Some(RunningInit::new(child, &request.id).await)))
+    Ok((io, Some(RunningInit::new(child, call, &request.id).await)))
 }
 
 /// Restores the checkpoint of a created container, with the streams that the create has opened.
@@ -175,6 +189,7 @@ pub(super) async fn restore(
     };
     let stdio = io.child();
     let socket = io.console_socket().map(Path::to_owned);
+    let call = runc.begin_observed_call();
     let arguments = Restore {
         image: Path::new(&request.checkpoint),
         work: &work,
@@ -187,6 +202,7 @@ pub(super) async fn restore(
             no_pivot: request.options.no_pivot_root,
             // The runtime's `restore` has no such flag.
             no_new_keyring: false,
+            observed: call.as_deref(),
         },
     };
     // The guard has the same purpose as in `create_init`. A restored init runs at once, so it can
@@ -198,13 +214,13 @@ pub(super) async fn restore(
     let child = take_over(&shared.reaper, &pid_file, "container")?;
     drop(keep_exits);
     io.release().await?;
-    Ok(RunningInit::new(child, &request.id).await)
+    Ok(RunningInit::new(child, call, &request.id).await)
 }
 
 impl RunningInit {
     /// Finds the cgroup and begins to watch it. This happens before start, so that no OOM kill is
     /// missed.
-    async fn new(child: Child, id: &str) -> Self {
+    async fn new(child: Child, call: Option<Box<dyn RuntimeCall>>, id: &str) -> Self {
         let pid = child.pid;
         let cgroup = blocking(Work::Query, move || {
             let cgroup = Cgroup::of_process(pid)?;
@@ -234,7 +250,7 @@ impl RunningInit {
                 .inspect_err(|error| tracing::warn!(id, %error, "failed to watch for OOM kills"))
                 .ok()
         });
-        Self { child, cgroup, oom }
+        Self { child, cgroup, oom, call }
     }
 }
 
@@ -294,11 +310,9 @@ async fn undo(runc: &Runc, request: &CreateRequest, cgroups_path: Option<String>
     }
 }
 
-/// Writes the files that the delete verb will read, mounts the root filesystem, and reads the OCI
-/// specification. Blocks.
-fn prepare_bundle(request: &CreateRequest, reaper: &Reaper) -> Result<Spec, TaskError> {
+/// Writes the files that the delete verb will read, and mounts the root filesystem. Blocks.
+fn prepare_bundle(request: &CreateRequest, reaper: &Reaper) -> Result<(), TaskError> {
     let bundle = Bundle::new(&request.bundle);
-    let spec = bundle.spec()?;
     bundle.forget_init();
     // The options are written before the mounts: if the shim dies after that, the delete verb needs
     // them to clean up.
@@ -306,7 +320,7 @@ fn prepare_bundle(request: &CreateRequest, reaper: &Reaper) -> Result<Spec, Task
     if !request.rootfs.is_empty() {
         rootfs::mount_all(&request.rootfs, &bundle.make_rootfs()?, reaper)?;
     }
-    Ok(spec)
+    Ok(())
 }
 
 /// Makes a call that may block, on a thread for this kind of work.

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     bundle::Bundle,
-    model::{ObservedContainer, ProcessId},
+    model::{ObservedContainer, ProcessId, RuntimeCall},
     reaper::Child,
     runc::{Cancel, Checkpoint, CheckpointOptions, Runc},
     sys::regular_file,
@@ -282,10 +282,12 @@ impl Operations {
         &mut self,
         watched: Option<Arc<dyn ObservedContainer>>,
         init: i32,
+        call: Option<Box<dyn RuntimeCall>>,
     ) {
         let Some(watched) = watched else { return };
         self.tasks.spawn(async move {
             watched.created(init, true).await;
+            drop(call);
             Completion::Answered
         });
     }

@@ -67,6 +67,7 @@ pub(super) fn start(shared: Arc<Shared>) -> std::io::Result<()> {
         };
         // Dropping the messages drops their reply channels, so no sender waits for an answer.
         drop(shared.inbox.close());
+        shared.set_call_marker(None);
         if let Some(why) = why {
             tracing::error!(why, "containers are no longer observed");
             shared.report_failure(&why);

@@ -38,7 +38,7 @@ pub(super) fn add_tree(pins: &Pins, id: TargetId, root: i32) -> Result<(), Sourc
             break;
         }
         for pid in new {
-            add_process(pins, id, pid)?;
+            add_process(pins, id, pid, None)?;
             added.push(pid);
         }
     }
@@ -55,20 +55,47 @@ pub(super) fn add_cgroup(pins: &Pins, id: TargetId, path: &Path) -> Result<(), S
         return Ok(());
     }
     for (pid, _) in members_by_cgroup(path).unwrap_or_default() {
-        add_process(pins, id, pid)?;
+        add_process(pins, id, pid, None)?;
     }
     Ok(())
 }
 
-/// Adds one process to the map of members, unless another container keeps it.
-fn add_process(pins: &Pins, id: TargetId, pid: i32) -> Result<(), SourceError> {
+/// Adds those processes of a cgroup that the runtime call has made which has made `init`: see
+/// [`Source::add_created`](crate::observe::source::Source::add_created).
+pub(super) fn add_created(
+    pins: &Pins,
+    id: TargetId,
+    path: &Path,
+    init: i32,
+) -> Result<(), SourceError> {
+    // As in `add_cgroup`.
+    if own_pid_namespace() != 0 {
+        return Ok(());
+    }
+    let member = map_value::<_, Member>(&pins.members, &init.unsigned_abs())?;
+    let Some(call) = member.map(|member| member.call).filter(|call| *call != 0) else {
+        return Ok(());
+    };
+    for (pid, _) in members_by_cgroup(path).unwrap_or_default() {
+        add_process(pins, id, pid, Some(call))?;
+    }
+    Ok(())
+}
+
+/// Adds one process to the map of members, unless another container keeps it, or a runtime call
+/// other than `of_call` does.
+fn add_process(
+    pins: &Pins,
+    id: TargetId,
+    pid: i32,
+    of_call: Option<u64>,
+) -> Result<(), SourceError> {
     let before = map_value::<_, Member>(&pins.members, &pid.unsigned_abs())?;
     // A container that the process belongs to keeps it, as in `choose_target()` of `bpf/target.h`.
     // A tree gives it up.
-    if before
-        .as_ref()
-        .is_some_and(|before| is_in_container(pins, before) || is_withheld(pins, before))
-    {
+    if before.as_ref().is_some_and(|before| {
+        is_in_container(pins, before) || (is_withheld(pins, before) && of_call != Some(before.call))
+    }) {
         return Ok(());
     }
     let kept = member_flag::IN_ENTRIES | member_flag::SPAWNS;

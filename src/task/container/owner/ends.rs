@@ -180,10 +180,11 @@ impl Container {
         &mut self,
         reply: Reply<i32>,
         io: Option<Box<ProcessIo>>,
-        result: Result<RunningInit, TaskError>,
+        mut result: Result<RunningInit, TaskError>,
     ) {
-        if let Ok(running) = &result {
-            self.operations.watch_restored(self.watched.clone(), running.child.pid);
+        if let Ok(running) = &mut result {
+            let (init, call) = (running.child.pid, running.call.take());
+            self.operations.watch_restored(self.watched.clone(), init, call);
         }
         let result = result.map(|running| self.watch(running));
         // The streams are attached even after a failure, because the delete must drain and close

@@ -3,13 +3,14 @@
 use std::{
     fs,
     process::Command,
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
 use super::{kill_and_remove, sources::lock_connector};
 use crate::harness::{
-    Process,
+    Node, Process,
     containerd::{Containerd, Program, Version},
     tools::tool,
 };
@@ -111,4 +112,37 @@ fn a_listener_without_descriptors_waits() {
     kill_and_remove(&containerd, &subscriber, "c");
     drop(subscriber);
     containerd.assert_nothing_left();
+}
+
+/// Check that a container takes no process that a runtime makes for another one: eight containers
+/// are made while 300 of a pod are, which have no cgroup of their own, so that the cgroup of the
+/// first encloses everything that this test makes.
+#[test]
+fn a_container_takes_no_process_that_is_made_for_another() {
+    let containerd = Containerd::start(Version::V2_1);
+    let subscriber = containerd.subscribe();
+    let node = Node::new();
+    let bundles: Vec<_> = (0..300)
+        .map(|number| {
+            node.bundle(&format!("c{number}")).annotated("io.kubernetes.cri.sandbox-id", "pod")
+        })
+        .collect();
+    let shim = node.shim(&bundles[0]);
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for bundle in bundles.iter().take_while(|_| !ended.load(Ordering::Relaxed)) {
+                shim.run(bundle);
+            }
+        });
+        for number in 0..8 {
+            let (id, script) = (format!("real{number}"), format!("sleep 1000 # {number}"));
+            containerd.detached(&id, &[], &["sh", "-c", &script]);
+            subscriber.wait(Duration::from_secs(5), "its program", |event| {
+                event.container() == id && event.runs(&["sh", "-c", &script])
+            });
+            containerd.remove(&id);
+        }
+        ended.store(true, Ordering::Relaxed);
+    });
 }

@@ -254,6 +254,10 @@ impl Source for BpfSource {
         }
     }
 
+    fn add_created(&mut self, id: TargetId, path: &Path, init: i32) -> Result<(), SourceError> {
+        members::add_created(&self.pins, id, path, init)
+    }
+
     fn sees_ports(&self) -> bool {
         true
     }

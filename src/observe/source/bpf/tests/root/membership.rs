@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     fs,
-    io::Write as _,
+    io::{Read as _, Write as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -22,7 +22,7 @@ use crate::{
     model::Ended,
     observe::{
         record::{CallId, Provenance, Record, TargetId, What},
-        source::{PidNamespace, Source as _, Target, bpf},
+        source::{CallMarker, PidNamespace, Source as _, Target, bpf},
     },
 };
 
@@ -298,4 +298,52 @@ fn a_call_without_a_target_is_withheld_while_it_lasts() {
     marked.wait().unwrap();
     let words: Vec<String> = execs(&mut source, cgroup.id()).into_iter().map(|of| of.0).collect();
     assert_eq!(words, ["free"]);
+}
+
+/// A shell that a call without a target makes, in a cgroup, where it waits for a line and then runs
+/// `/bin/true WORD`.
+fn made_by(marker: &dyn CallMarker, call: CallId, within: &Cgroup, word: &str) -> Child {
+    let script = "echo $$ >\"$0\"/cgroup.procs; echo; read line; /bin/true \"$1\"; exit 0";
+    let mut runtime = Command::new("/bin/sh");
+    runtime.args(["-c", script]).arg(&within.path).arg(word);
+    runtime.stdin(Stdio::piped()).stdout(Stdio::piped());
+    marker.spawn_begins(call, None).unwrap();
+    let mut made = spawn(&mut runtime);
+    marker.spawn_ended();
+    made.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+    made
+}
+
+/// Check that a new container gets the processes that its own create has made, but none of another
+/// create, although both are in its cgroup; and that a container with a cgroup around it gets none
+/// of them, even if it is watched before the new container is.
+#[test]
+fn a_container_gets_what_its_own_create_has_made() {
+    let (node, outer) = (Node::new(), Cgroup::new());
+    let inner = outer.below("inner");
+    let mut source = node.source(RING);
+    let marker = source.call_marker().unwrap();
+    let (own, other) = (CallId(9), CallId(10));
+    let mut init = made_by(&*marker, own, &inner, "init");
+    let mut stranger = made_by(&*marker, other, &inner, "stranger");
+    source.watch(outer.id(), &outer.target()).unwrap();
+    source.watch(inner.id(), &inner.target()).unwrap();
+    source.add_created(inner.id(), &inner.path, init.id().cast_signed()).unwrap();
+    marker.ended(own);
+    // As a member, init stays with its container wherever it is moved.
+    fs::write(outer.path.join("cgroup.procs"), init.id().to_string()).unwrap();
+    for made in [&mut init, &mut stranger] {
+        made.stdin.take().unwrap().write_all(b"go\n").unwrap();
+        made.wait().unwrap();
+    }
+    marker.ended(other);
+    let mut words = vec![];
+    let mut take = |record| {
+        if let Record::Process { target, what: What::Exec { image, .. }, .. } = record {
+            let word = image.args.as_ref().unwrap().iter().last().unwrap().to_vec();
+            words.push((target, String::from_utf8(word).unwrap()));
+        }
+    };
+    while source.read(64, &mut take).unwrap() {}
+    assert_eq!(words, [(inner.id(), "init".to_owned())]);
 }
