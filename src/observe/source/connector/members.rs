@@ -9,7 +9,7 @@ use std::{collections::HashMap, io};
 use crate::{
     linux::{
         cgroup::{self, CgroupPath, Memberships, Relation},
-        process::{identify, pid_namespace},
+        process::{Stat, identify, pid_namespace},
     },
     model::{FileId, ProcessKey},
     observe::{record::TargetId, source::Target},
@@ -98,9 +98,58 @@ pub(super) struct Member {
     pub(super) parent: Option<ProcessKey>,
     /// The files of stdout and stderr: inherited at the fork, read again at each exec.
     pub(super) outputs: [Option<FileId>; 2],
-    /// The wait status of the thread group's leader, if the leader has ended and other threads
-    /// still run.
-    pub(super) leader_status: Option<u32>,
+    /// Its threads since the last exec.
+    pub(super) threads: Threads,
+}
+
+/// The threads of a process. Which of them ends last decides the status of the process, and the
+/// events of threads that end at about the same time may arrive in another order.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Threads {
+    /// How many threads run in addition to the leader, by the events. Wrong after a loss of events.
+    living: i32,
+    /// The wait status of the thread group's leader, if the leader has ended.
+    leader: Option<u32>,
+    /// When the last other thread ended before the leader, and the wait status of those that ended
+    /// at about that time; `None` if they had different ones.
+    others: Option<(u64, Option<u32>)>,
+}
+
+/// Within this time the events of two threads may arrive in another order than that in which the
+/// threads ended, in nanoseconds.
+const SAME_TIME_NS: u64 = 1_000_000_000;
+
+impl Threads {
+    /// Those of a process that is found running.
+    pub(super) fn of(process: &Stat) -> Self {
+        let living = i32::try_from(process.threads).unwrap_or(i32::MAX).saturating_sub(1);
+        Self { living, ..Self::default() }
+    }
+
+    /// A thread was made.
+    pub(super) fn began(&mut self) {
+        self.living = self.living.saturating_add(1);
+    }
+
+    /// A thread has ended. If the process may have ended with it, returns whether `status` is
+    /// certainly that of the process.
+    pub(super) fn ended(&mut self, at_ns: u64, is_leader: bool, status: u32) -> Option<bool> {
+        if !is_leader {
+            self.living = self.living.saturating_sub(1);
+        }
+        let recent = self.others.filter(|(ended, _)| at_ns.saturating_sub(*ended) < SAME_TIME_NS);
+        let is_same = recent.is_none_or(|(_, others)| others == Some(status));
+        match self.leader {
+            _ if is_leader => self.leader = Some(status),
+            // The leader still runs, so the end of another thread is not the end of the process.
+            None => {
+                self.others = Some((at_ns, is_same.then_some(status)));
+                return None;
+            }
+            Some(_) => {}
+        }
+        Some(self.living == 0 && is_same && self.leader == Some(status))
+    }
 }
 
 /// All watches, and all processes in their targets.
@@ -197,5 +246,50 @@ impl Members {
             .collect();
         watches.sort_unstable();
         watches
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEADER: bool = true;
+    const OTHER: bool = false;
+
+    /// Whether the status of each end of a thread is certain. The ends are a microsecond apart.
+    fn ends(threads: u32, ends: &[(bool, u32)]) -> Vec<Option<bool>> {
+        let mut all = Threads::default();
+        (0..threads).for_each(|_| all.began());
+        let ends = ends.iter().zip(0..);
+        ends.map(|(&(is_leader, status), at)| all.ended(at * 1000, is_leader, status)).collect()
+    }
+
+    /// Check that the status is certain if every thread has ended with it, in any order.
+    #[test]
+    fn a_status_that_all_threads_have_is_certain() {
+        assert_eq!(ends(0, &[(LEADER, 3)]), [Some(true)]);
+        assert_eq!(ends(1, &[(LEADER, 3), (OTHER, 3)]), [Some(false), Some(true)]);
+        assert_eq!(ends(1, &[(OTHER, 3), (LEADER, 3)]), [None, Some(true)]);
+    }
+
+    /// Check that a status is not certain while a thread is missing, of which the event may follow.
+    #[test]
+    fn a_status_without_the_end_of_each_thread_is_not_certain() {
+        assert_eq!(ends(2, &[(LEADER, 0), (OTHER, 0)]), [Some(false), Some(false)]);
+        assert_eq!(ends(2, &[(OTHER, 0), (LEADER, 0)]), [None, Some(false)]);
+    }
+
+    /// Check that threads that end at the same time with different statuses leave it open which is
+    /// that of the process, and that a thread that ended earlier does not.
+    #[test]
+    fn different_statuses_at_the_same_time_are_not_certain() {
+        assert_eq!(ends(1, &[(OTHER, 9), (LEADER, 0)]), [None, Some(false)]);
+        assert_eq!(ends(1, &[(LEADER, 0), (OTHER, 9)]), [Some(false), Some(false)]);
+        let all = ends(2, &[(OTHER, 9), (OTHER, 0), (LEADER, 0)]);
+        assert_eq!(all, [None, None, Some(false)]);
+        let mut threads = Threads::default();
+        threads.began();
+        assert_eq!(threads.ended(0, OTHER, 9), None);
+        assert_eq!(threads.ended(SAME_TIME_NS, LEADER, 0), Some(true));
     }
 }

@@ -59,8 +59,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// An event of a process. Pids are those of the initial pid namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Event {
-    /// A process was forked. New threads are not reported.
+    /// A process was forked.
     Fork { parent: i32, child: i32 },
+    /// A process made a thread.
+    Thread { pid: i32 },
     /// A process runs a new image.
     Exec { pid: i32 },
     /// A thread ended. It is the thread group's leader if `thread == pid`. `status` is a wait
@@ -233,8 +235,7 @@ fn encode(payload: &[u8], request: u32) -> Vec<u8> {
     message
 }
 
-/// Parses one message. `None` for new threads, for other kinds of events, and for a message that is
-/// too short.
+/// Parses one message. `None` for other kinds of events, and for a message that is too short.
 pub(super) fn parse(bytes: &[u8]) -> Option<Message> {
     let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     let pid = |at: usize| Some(word(at)?.cast_signed());
@@ -253,7 +254,10 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Message> {
                 pid(EVENT_DATA_OFFSET + 8)?,
                 pid(EVENT_DATA_OFFSET + 12)?,
             );
-            (thread == child).then_some(Event::Fork { parent, child })?
+            match thread == child {
+                true => Event::Fork { parent, child },
+                false => Event::Thread { pid: child },
+            }
         }
         EVENT_EXEC => Event::Exec { pid: pid(EVENT_DATA_OFFSET + 4)? },
         EVENT_EXIT => Event::Exit {
@@ -267,13 +271,11 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Message> {
 }
 
 /// The classic BPF program that keeps messages which [`parse`] would ignore out of the receive
-/// buffer. It accepts the exits of threads, because the exit of the last thread ends the process if
-/// the leader has ended before.
-fn filter() -> [Instruction; 12] {
+/// buffer. It accepts the forks and exits of threads, because the last thread to end decides the
+/// status of the process.
+fn filter() -> [Instruction; 7] {
     const LOAD_WORD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
     const EQUALS: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
-    const EQUALS_X: u16 = 0x1d; // BPF_JMP | BPF_JEQ | BPF_X
-    const TO_X: u16 = 0x07; // BPF_MISC | BPF_TAX
     const RETURN: u16 = 0x06; // BPF_RET | BPF_K
     // A load converts from network byte order, but the events are in the machine's byte order.
     let kind = |what: u32| u32::from_be_bytes(what.to_ne_bytes());
@@ -283,17 +285,11 @@ fn filter() -> [Instruction; 12] {
     [
         (LOAD_WORD, 0, 0, offset(EVENT_OFFSET)),
         (EQUALS, 4, 0, kind(EVENT_FORK)),
-        (EQUALS, 7, 0, kind(EVENT_EXEC)),
-        (EQUALS, 6, 0, kind(EVENT_EXIT)),
-        (EQUALS, 5, 0, kind(EVENT_NONE)),
+        (EQUALS, 3, 0, kind(EVENT_EXEC)),
+        (EQUALS, 2, 0, kind(EVENT_EXIT)),
+        (EQUALS, 1, 0, kind(EVENT_NONE)),
         (RETURN, 0, 0, 0),
-        // A fork is accepted if `child_pid` equals `child_tgid`; otherwise it made a new thread.
-        (LOAD_WORD, 0, 0, offset(EVENT_DATA_OFFSET + 8)),
-        (TO_X, 0, 0, 0),
-        (LOAD_WORD, 0, 0, offset(EVENT_DATA_OFFSET + 12)),
-        (EQUALS_X, 0, 1, 0),
         (RETURN, 0, 0, u32::MAX),
-        (RETURN, 0, 0, 0),
     ]
 }
 

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use super::Target;
 use crate::{
-    model::{Image, Lineage, Origin, ProcessKey},
+    model::{Image, Lineage, Origin, Process, ProcessKey},
     observe::{
         record::{CallId, Provenance},
         track::{calls::CallRole, tree::Index},
@@ -93,7 +93,9 @@ impl Target {
         // by calling itself `runc init`.
         if let Some(ancestor) = self.tree.nearest_reported(parent) {
             let ancestor = self.tree.node(ancestor).process.as_ref();
-            return Attribution::descendant(ancestor.and_then(|process| process.exec_id.clone()));
+            let exec_id = ancestor.and_then(|process| process.exec_id.clone());
+            let origin = ancestor.map_or(Origin::Descendant, |process| self.origin_below(process));
+            return Attribution::User { origin, exec_id, root: false };
         }
         if let Some(exec_id) = self.tree.forgotten_parent_exec(facts.lineage) {
             return Attribution::descendant(exec_id);
@@ -106,6 +108,16 @@ impl Target {
             return self.attribute_scanned(facts.key);
         }
         self.attribute_by_parents(init, facts, &self.pids_above(facts.lineage, node, parent))
+    }
+
+    /// The origin of a process that a reported one has forked. Without provenance it is not known
+    /// whether a process of unknown origin is of this container at all, and neither are its
+    /// descendants.
+    pub(super) fn origin_below(&self, forker: &Process) -> Origin {
+        match forker.origin {
+            Origin::Unknown if !self.knows_provenance => Origin::Unknown,
+            _ => Origin::Descendant,
+        }
     }
 
     /// Decides about a process without a reported ancestor by its ancestors in `/proc`, for a
@@ -144,14 +156,14 @@ impl Target {
         {
             return Attribution::Stage;
         }
-        if let Some(exec_id) = exec_id {
-            return Attribution::exec(exec_id);
+        if !from_shim && exec_id.is_none() {
+            // It may come from outside, or be a descendant that has lost its parent, has changed it
+            // by `CLONE_PARENT`, or was moved here from another container.
+            return Attribution::of_origin(Origin::Unknown);
         }
-        if !from_shim {
-            return Attribution::of_origin(Origin::Injected);
-        }
-        // The process is a child of the shim: one that the runtime has left to the shim, such as
-        // the process of an exec, or one that a container has made with CLONE_PARENT.
+        // The process is a child of the runtime or of the shim: the process of an exec, another one
+        // that the runtime has left to the shim, or one that a container has made with
+        // CLONE_PARENT.
         match self.calls.newest_without_root() {
             // Not decided now: the end of the call requests another scan.
             Some(_) if facts.is_scan => Attribution::Stage,

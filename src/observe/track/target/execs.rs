@@ -42,7 +42,11 @@ impl Target {
         self.tree.node_mut(index).root = true;
         for index in self.tree.descendants(index) {
             if let Some(process) = &mut self.tree.node_mut(index).process {
-                Arc::make_mut(process).exec_id = Some(exec_id.clone());
+                let process = Arc::make_mut(process);
+                process.exec_id = Some(exec_id.clone());
+                if process.origin == Origin::Unknown {
+                    process.origin = Origin::Descendant;
+                }
             }
         }
         let own =

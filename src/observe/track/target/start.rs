@@ -87,7 +87,9 @@ impl Target {
         };
         // A process runs the image of its parent until its first exec.
         let (image, origin, exec_id) = match (parent, forgotten_parent) {
-            (Some(parent), _) => (parent.image.clone(), Origin::Descendant, parent.exec_id.clone()),
+            (Some(parent), _) => {
+                (parent.image.clone(), self.origin_below(parent), parent.exec_id.clone())
+            }
             (None, Some(exec_id)) => (self.unseen_image.clone(), Origin::Descendant, exec_id),
             (None, None) => {
                 let (origin, exec_id) = self.origin_of_fork(index, provenance?)?;

@@ -71,6 +71,7 @@ fn done_of_an_exec_waits_for_its_pipes() {
         let mut script = Script::running();
         script.tracker.runtime_exec(HERE, &"probe".into(), 300);
         script.tracker.expect_output_end(HERE, &of_exec("probe"));
+        script.tracker.exec_started(HERE, &"probe".into(), 302);
         script.exec(302, 300, "/bin/sh", Some(false));
         script.exit(302, 5 << 8);
         script.lines();

@@ -23,15 +23,20 @@ pub(super) struct Comparison {
     /// How many processes the kernel killed, together with their pid namespace or otherwise, before
     /// they recorded everything, so that a part of what is reported could be compared with nothing.
     pub(super) vague: usize,
+    /// How many processes were not reported, where that is permitted.
+    pub(super) missing: usize,
     pub(super) differences: Vec<String>,
 }
+
+/// The events of one process.
+pub(super) type Events<'a> = Vec<&'a ObservedEvent>;
 
 struct Comparing<'a> {
     log: &'a Log,
     walks: &'a BTreeMap<u32, Walk>,
     /// What a parent, a subreaper or an init got from waitid(2).
     waited: HashMap<Identity, u32>,
-    events: BTreeMap<Identity, Vec<&'a ObservedEvent>>,
+    events: BTreeMap<Identity, Events<'a>>,
     result: Comparison,
 }
 
@@ -41,17 +46,11 @@ pub(super) fn compare(
     walks: &BTreeMap<u32, Walk>,
     events: &[ObservedEvent],
 ) -> Comparison {
-    let mut by_process: BTreeMap<Identity, Vec<&ObservedEvent>> = BTreeMap::new();
-    for event in events {
-        if let Some(identity) = identity_of(event) {
-            by_process.entry(identity).or_default().push(event);
-        }
-    }
     let mut comparing = Comparing {
         log,
         walks,
         waited: log.waits.iter().copied().collect(),
-        events: by_process,
+        events: events_by_process(events),
         result: Comparison::default(),
     };
     let (known, unknown): (Vec<&Birth>, Vec<&Birth>) =
@@ -70,6 +69,17 @@ pub(super) fn compare(
     comparing.result
 }
 
+/// The events of each process, in their order.
+pub(super) fn events_by_process(events: &[ObservedEvent]) -> BTreeMap<Identity, Events<'_>> {
+    let mut by_process: BTreeMap<Identity, Events<'_>> = BTreeMap::new();
+    for event in events {
+        if let Some(identity) = identity_of(event) {
+            by_process.entry(identity).or_default().push(event);
+        }
+    }
+    by_process
+}
+
 /// The pid and the start in the `entity_id` of an event of a process.
 fn identity_of(event: &ObservedEvent) -> Option<Identity> {
     let id = event.text("/process/entity_id");
@@ -77,7 +87,7 @@ fn identity_of(event: &ObservedEvent) -> Option<Identity> {
     Some((u32::try_from(part(8..16)?).ok()?, part(16..id.len())?))
 }
 
-fn describe(events: &[&ObservedEvent]) -> String {
+pub(super) fn describe(events: &[&ObservedEvent]) -> String {
     let event = |event: &&ObservedEvent| {
         let (process, args) = (event.at("/process"), event.args().join(" "));
         format!(
@@ -246,17 +256,8 @@ impl Comparing<'_> {
             self.result.vague += 1;
         }
         for exit in of_kind(events, "process.exit") {
-            let found = (exit.number("/status"), exit.number("/process/exit/code"));
-            let is_right = |status: &u32| {
-                let (code, signal) = (u64::from(status >> 8), u64::from(status & 0x7f));
-                found
-                    == if signal == 0 {
-                        (Some(code), Some(code))
-                    } else {
-                        (Some(128 + signal), None)
-                    }
-            };
-            if !expected.iter().any(is_right) {
+            if !expected.iter().any(|status| states_end(exit, *status)) {
+                let found = (exit.number("/status"), exit.number("/process/exit/code"));
                 wrong.push(format!("ended with {found:?} instead of {expected:x?}"));
             }
         }
@@ -296,6 +297,13 @@ impl Comparing<'_> {
     }
 }
 
-fn of_kind<'a>(events: &[&'a ObservedEvent], kind: &str) -> Vec<&'a ObservedEvent> {
+/// Whether an exit states the wait status.
+pub(super) fn states_end(exit: &ObservedEvent, status: u32) -> bool {
+    let (code, signal) = (u64::from(status >> 8), u64::from(status & 0x7f));
+    (exit.number("/status"), exit.number("/process/exit/code"))
+        == if signal == 0 { (Some(code), Some(code)) } else { (Some(128 + signal), None) }
+}
+
+pub(super) fn of_kind<'a>(events: &[&'a ObservedEvent], kind: &str) -> Events<'a> {
     events.iter().copied().filter(|event| event.kind() == kind).collect()
 }

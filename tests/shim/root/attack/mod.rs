@@ -6,6 +6,7 @@
 
 mod compare;
 mod log;
+mod statements;
 
 use std::{
     collections::BTreeMap,
@@ -18,10 +19,11 @@ use std::{
 use self::{
     compare::{Comparison, Walk, compare},
     log::{Log, LogFile, Phase, StepCount},
+    statements::find_false_statements,
 };
-use super::setting;
+use super::{setting, watch::sources::lock_connector};
 use crate::harness::{
-    containerd::{Containerd, Running, Subscriber, Version, is_unified},
+    containerd::{Containerd, ObservedEvent, Running, Subscriber, Version, is_unified},
     tools::tool,
 };
 
@@ -47,26 +49,48 @@ const GROUP: &str = "io.containerd.runc.v2.group";
 /// every container has no loss.
 #[test]
 fn every_process_of_a_random_walk_is_attributed_to_its_origin() {
+    let containerd = started();
+    warm_up(&containerd);
+    attack(&containerd, Round::run);
+    containerd.remove_own_bpffs();
+    containerd.assert_nothing_left();
+}
+
+/// Check that the connector, which cannot know everything, says nothing false about a walk.
+#[test]
+fn the_connector_states_nothing_false_about_a_random_walk() {
+    let containerd = started_with("connector");
+    let _alone = lock_connector(&containerd);
+    attack(&containerd, Round::run_with_gaps);
+    containerd.assert_nothing_left();
+}
+
+/// Check the same of polling.
+#[test]
+fn polling_states_nothing_false_about_a_random_walk() {
+    let containerd = started_with("poll");
+    attack(&containerd, Round::run_with_gaps);
+    containerd.assert_nothing_left();
+}
+
+/// Runs rounds until the time is over, and asserts that none has a difference.
+fn attack<'a>(containerd: &'a Containerd, run: impl Fn(Round<'a>) -> (u64, Log, Comparison)) {
     let seconds = setting("LOOKOUT_ATTACK_SECONDS").unwrap_or(SECONDS);
     let seed = setting("LOOKOUT_ATTACK_SEED").unwrap_or_else(|| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
         now.as_secs() % 1_000_000 * 1000
     });
-    let containerd = started();
-    warm_up(&containerd);
     let begun = Instant::now();
     let mut total = Total::default();
     for round in 0.. {
         if round > 0 && begun.elapsed() >= Duration::from_secs(seconds) {
             break;
         }
-        total.add(Round::new(&containerd, seed + round).run());
+        total.add(run(Round::new(containerd, seed + round)));
     }
     total.print();
-    containerd.remove_own_bpffs();
     let differences = total.differences.join("\n");
     assert!(differences.is_empty(), "the first seed was {seed}\n{differences}");
-    containerd.assert_nothing_left();
 }
 
 /// Check that each fault that can be planted in the tracker is found within a few rounds.
@@ -126,6 +150,12 @@ fn started() -> Containerd {
     containerd
 }
 
+/// A daemon of which the shims use a source other than bpf.
+fn started_with(source: &str) -> Containerd {
+    let settings = format!("journal_max = \"64MiB\"\nsource = \"{source}\"\n");
+    Containerd::start_configured(Version::V1_7, &settings)
+}
+
 /// The first container may wait in vain until the programs are loaded, and then has a gap.
 fn warm_up(containerd: &Containerd) {
     containerd.run("first", &["--rm"], &["true"]).run().success();
@@ -168,7 +198,40 @@ impl<'a> Round<'a> {
         Self { containerd, subscriber, seed, log, containers, walks }
     }
 
+    /// Runs the walks, and compares all that is reported of them.
     fn run(mut self) -> (u64, Log, Comparison) {
+        let (log, events, closes) = self.walk();
+        let mut comparison = compare(&log, &self.walks, &events);
+        for close in &closes {
+            let [seen, delivered, lost] =
+                ["/seen", "/delivered", "/lost"].map(|name| close.number(name));
+            if lost != Some(0) || seen != delivered {
+                comparison.differences.push(format!("the account is not even: {close:?}"));
+            }
+        }
+        for gap in events.iter().filter(|event| event.kind() == "observer.gap") {
+            comparison.differences.push(format!("a gap: {gap:?}"));
+        }
+        (self.seed, log, comparison)
+    }
+
+    /// Runs the walks, and checks what is reported of them by a source that misses a part.
+    fn run_with_gaps(mut self) -> (u64, Log, Comparison) {
+        let (log, events, _) = self.walk();
+        let mut comparison = find_false_statements(&log, &self.walks, &events);
+        for id in self.containers.iter().map(|container| &container.id) {
+            let is_gap = |event: &ObservedEvent| {
+                event.kind() == "observer.gap" && event.container() == id.as_str()
+            };
+            if !events.iter().any(is_gap) {
+                comparison.differences.push(format!("{id} has no gap"));
+            }
+        }
+        (self.seed, log, comparison)
+    }
+
+    /// Runs the walks. Returns what they recorded, all events, and the account of each container.
+    fn walk(&mut self) -> (Log, Vec<ObservedEvent>, [ObservedEvent; 4]) {
         let ids = self.containers.each_ref().map(|container| container.id.clone());
         for number in 0..self.containers.len() {
             self.start(number);
@@ -193,19 +256,8 @@ impl<'a> Round<'a> {
         let closes = ids.each_ref().map(|id| self.subscriber.wait_close(id));
         let events = self.subscriber.all();
         let log = self.log.read();
-        let mut comparison = compare(&log, &self.walks, &events);
-        for close in &closes {
-            let [seen, delivered, lost] =
-                ["/seen", "/delivered", "/lost"].map(|name| close.number(name));
-            if lost != Some(0) || seen != delivered {
-                comparison.differences.push(format!("the account is not even: {close:?}"));
-            }
-        }
-        for gap in events.iter().filter(|event| event.kind() == "observer.gap") {
-            comparison.differences.push(format!("a gap: {gap:?}"));
-        }
         let _ = fs::remove_file(self.log.path());
-        (self.seed, log, comparison)
+        (log, events, closes)
     }
 
     /// Starts a container with an init that waits for the others.
@@ -304,6 +356,7 @@ struct Total {
     rounds: usize,
     processes: usize,
     vague: usize,
+    missing: usize,
     /// Of each round the first ones, which are printed again at the end.
     differences: Vec<String>,
     steps: Vec<StepCount>,
@@ -314,6 +367,7 @@ impl Total {
         self.rounds += 1;
         self.processes += comparison.processes;
         self.vague += comparison.vague;
+        self.missing += comparison.missing;
         if self.steps.is_empty() {
             self.steps = log.steps;
         } else {
@@ -334,13 +388,13 @@ impl Total {
     }
 
     fn print(&self) {
-        let Self { rounds, processes, vague, differences, steps } = self;
+        let Self { rounds, processes, vague, missing, differences, steps } = self;
         let named = || steps.iter().filter(|step| !step.name.is_empty());
         let sum: u32 = named().map(|step| step.done).sum();
         let pairs = named().flat_map(|step| &step.followers).filter(|count| **count > 0).count();
         println!(
-            "{rounds} rounds, {processes} processes ({vague} of them vague), {sum} steps, \
-             {pairs} pairs of steps, {} differences",
+            "{rounds} rounds, {processes} processes ({vague} of them vague, {missing} not reported), \
+             {sum} steps, {pairs} pairs of steps, {} differences",
             differences.len()
         );
         for step in named() {

@@ -11,7 +11,7 @@ use crate::{
     observe::{
         record::What,
         source::connector::{
-            members::{Member, Watch},
+            members::{Member, Threads, Watch},
             netlink::Event,
             reading::{Reading, stat_if_born_before},
         },
@@ -59,9 +59,16 @@ impl Listener {
             vpid,
             parent: Some(from.key),
             outputs: from.outputs,
-            leader_status: None,
+            threads: Threads::default(),
         };
         self.members.insert(member);
+    }
+
+    /// A process made a thread.
+    pub(super) fn on_thread(&mut self, pid: i32) {
+        if let Some(member) = self.members.get_mut(pid) {
+            member.threads.began();
+        }
     }
 
     /// A process runs a new image. `reading` is `None` if the state of the process could not be
@@ -70,7 +77,7 @@ impl Listener {
         let Some(mut member) = self.member_at_exec(pid, reading) else { return };
         // At an exec the kernel ends all other threads, and the calling thread takes the leader's
         // pid (`de_thread`, fs/exec.c). An earlier end of the leader is not the end of the process.
-        member.leader_status = None;
+        member.threads = Threads::default();
         let (image, grade) = match reading {
             Some(reading) => (reading.image.clone(), reading.grade),
             None => (
@@ -123,7 +130,7 @@ impl Listener {
             vpid: reading.status.vpid,
             parent: None,
             outputs: reading.outputs,
-            leader_status: None,
+            threads: Threads::default(),
         })
     }
 
@@ -165,19 +172,8 @@ impl Listener {
         later: &[(u64, Event)],
     ) {
         let Some(member) = self.members.get_mut(pid) else { return };
-        if thread == pid {
-            member.leader_status = Some(status);
-        } else if member.leader_status.is_none() {
-            // The leader still runs, so the end of another thread is not the end of the process.
-            return;
-        }
-        // Other threads may have ended with other statuses. The last one sets that of the process
-        // (`synchronize_group_exit`, kernel/exit.c), but events of threads that end at the same
-        // time may arrive in another order.
-        let grade = match member.leader_status {
-            Some(leader) if leader != status => Grade::Partial,
-            _ => Grade::Exact,
-        };
+        let Some(is_certain) = member.threads.ended(at_ns, thread == pid, status) else { return };
+        let grade = if is_certain { Grade::Exact } else { Grade::Partial };
         if !has_ended(member.key) || self.has_later_event(pid, later) {
             return;
         }

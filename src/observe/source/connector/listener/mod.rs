@@ -21,7 +21,7 @@ use std::{
 
 use super::{
     client::Client,
-    members::{Member, Members, Watch, WatchId},
+    members::{Member, Members, Threads, Watch, WatchId},
     netlink::{Connector, Event, Message, is_overrun},
     reading::Reading,
     wire::{Answer, PROTOCOL_VERSION, Request},
@@ -30,7 +30,7 @@ use crate::{
     clock::monotonic_ns,
     linux::{
         cgroup::Memberships,
-        process::{mount_namespace, outputs},
+        process::{Stat, mount_namespace, outputs},
     },
     model::{Grade, ProcessKey, Stage},
     observe::{
@@ -198,6 +198,7 @@ impl Listener {
             for (index, (at_ns, event)) in events.iter().enumerate() {
                 match *event {
                     Event::Fork { parent, child } => self.on_fork(*at_ns, parent, child, &readings),
+                    Event::Thread { pid } => self.on_thread(pid),
                     Event::Exec { pid } => {
                         // An older exec of the same process in this batch has no reading, because
                         // `/proc` shows only the newest image.
@@ -305,7 +306,7 @@ impl Listener {
                     vpid,
                     parent: lineage.parent,
                     outputs,
-                    leader_status: None,
+                    threads: Stat::of(key.pid).as_ref().map(Threads::of).unwrap_or_default(),
                 });
             }
             self.push_answer(client, &Answer::Record(record));
