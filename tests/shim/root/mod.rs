@@ -33,6 +33,7 @@ mod crash;
 mod daemon;
 mod dying;
 mod exec;
+mod inherited;
 mod leaks;
 mod oom;
 mod pods;

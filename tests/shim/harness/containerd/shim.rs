@@ -1,8 +1,16 @@
 //! Information about the shims of one daemon, from `/proc`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
+use super::Containerd;
 use crate::harness::Process;
+
+impl Containerd {
+    /// containerd's own shim, of the daemon's version.
+    pub(crate) fn stock_shim(&self) -> PathBuf {
+        self.tool("containerd-shim-runc-v2")
+    }
+}
 
 /// The resources of a shim, to be compared before and after a test.
 #[derive(Debug, Clone, PartialEq, Eq)]
