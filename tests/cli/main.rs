@@ -8,6 +8,7 @@
 
 mod commands;
 mod daemon;
+mod doctor;
 mod events;
 mod fake;
 mod run;

@@ -1,6 +1,9 @@
 //! `lookout doctor`: checks the node, and on request removes the rings and map entries that dead
 //! shims have left.
 
+mod runtimes;
+
+use runtimes::FoundRuntime;
 use serde::Serialize;
 
 use super::{
@@ -25,6 +28,10 @@ struct DoctorReport {
     shims: ShimCounts,
     #[serde(skip_serializing_if = "Option::is_none")]
     swept: Option<SweptCounts>,
+    /// The OCI runtimes on `PATH`.
+    runtimes: Vec<FoundRuntime>,
+    /// What should be looked at, one sentence each. The exit status does not depend on it.
+    warnings: Vec<String>,
     /// The problems that were found, one sentence each.
     wrong: Vec<String>,
 }
@@ -94,11 +101,14 @@ pub(super) fn run(args: &DoctorArgs, out: &mut Output) -> Result<Exit, Failure> 
         ));
     }
     let categories = node::probe().categories().iter().map(json::Capability::from).collect();
+    let runtimes = runtimes::find();
     let report = DoctorReport {
         categories,
         bpf,
         shims: ShimCounts { living },
         swept: swept.map(swept_counts),
+        warnings: runtimes.iter().filter_map(FoundRuntime::warning).collect(),
+        runtimes,
         wrong,
     };
     let style = Style::for_stdout(args.display.no_trunc, args.display.quiet);
@@ -164,6 +174,11 @@ fn text_page(report: &DoctorReport, style: Style) -> String {
             "swept     {rings} rings of dead shims, {targets} targets, {namespaces} namespaces, \
              {processes} processes; {freed} unused rings freed\n"
         );
+    }
+    let runtimes: Vec<String> = report.runtimes.iter().map(FoundRuntime::label).collect();
+    page += &format!("runtimes  {}\n", none_or(&runtimes));
+    for warning in &report.warnings {
+        page += &format!("warning   {warning}\n");
     }
     for wrong in &report.wrong {
         page += &(style.highlight_failure(format!("problem   {wrong}")) + "\n");
