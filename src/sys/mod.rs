@@ -7,6 +7,8 @@
 cfg_if::cfg_if! {
     if #[cfg(target_os = "linux")] {
         pub mod bpf;
+        pub mod capabilities;
+        pub mod confine;
         pub mod eventfd;
         pub mod fd;
         pub mod file;
@@ -19,6 +21,7 @@ cfg_if::cfg_if! {
         pub mod process;
         pub mod pty;
         pub mod regular_file;
+        pub mod seccomp;
         pub mod socket;
         pub mod socket_filter;
     }

@@ -13,6 +13,7 @@
 
 mod actor;
 pub mod bus;
+mod confine;
 mod lazy_service;
 mod message;
 mod observer;

@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::shared::Shared;
+use super::{
+    confine::{confine_listener, confine_loader},
+    shared::Shared,
+};
 use crate::{
     config::{Settings, SourceChoice},
     model::Backend,
@@ -45,7 +48,9 @@ const LONGEST_UPGRADE_INTERVAL: Duration = Duration::from_secs(3600);
 ///
 /// [`SourceError`]: bpffs is unavailable, or the kernel refused a program.
 pub fn load_programs() -> Result<(), SourceError> {
-    bpf::load(&bpf::bpffs()?)
+    let bpffs = bpf::bpffs()?;
+    confine_loader();
+    bpf::load(&bpffs)
 }
 
 /// Runs the verb [`LISTEN_CONNECTOR`] in a process of its own, until no shim needs the listener.
@@ -54,7 +59,7 @@ pub fn load_programs() -> Result<(), SourceError> {
 ///
 /// The error of the socket that the kernel refused.
 pub fn listen_connector() -> io::Result<()> {
-    connector::serve(&runtime_dir())
+    connector::serve(&runtime_dir(), confine_listener)
 }
 
 /// Opens the best source and sets the capabilities of the shim accordingly.

@@ -60,32 +60,41 @@ pub(super) fn socket_path(runtime_dir: &Path) -> PathBuf {
 /// (drivers/connector/cn_proc.c). That costs a few microseconds per process and has no other
 /// effect.
 ///
+/// `confine` is called once the socket is bound. From then on this process reads `/proc`, serves
+/// its socket, and removes it at the end.
+///
 /// # Errors
 ///
 /// The error of the kernel if it refuses the proc connector
 /// ([`probe_connector`](crate::observe::source::probe::probe_connector) finds the reason), the
 /// socket or the lock.
-pub fn serve(runtime_dir: &Path) -> io::Result<()> {
-    serve_until_idle(runtime_dir, IDLE_LIFETIME)
+pub fn serve(runtime_dir: &Path, confine: impl FnOnce()) -> io::Result<()> {
+    serve_with(runtime_dir, IDLE_LIFETIME, SEND_BUFFER, confine)
 }
 
-/// Like [`serve`], but returns when there was no client for `linger`.
+/// Like [`serve`], but returns when there was no client for `linger`, and confines nothing.
 ///
 /// # Errors
 ///
 /// Those of [`serve`].
 pub fn serve_until_idle(runtime_dir: &Path, linger: Duration) -> io::Result<()> {
-    serve_with(runtime_dir, linger, SEND_BUFFER)
+    serve_with(runtime_dir, linger, SEND_BUFFER, || {})
 }
 
 /// Like [`serve_until_idle`]. `buffer` is the size in bytes of each client's send buffer.
-pub(super) fn serve_with(runtime_dir: &Path, linger: Duration, buffer: usize) -> io::Result<()> {
+pub(super) fn serve_with(
+    runtime_dir: &Path,
+    linger: Duration,
+    buffer: usize,
+    confine: impl FnOnce(),
+) -> io::Result<()> {
     let Some(_lock) = lock(runtime_dir)? else { return Ok(()) };
     // The signals are blocked before the request to listen, because after that request the process
     // must not end before `Connector` is dropped.
     let signals = Signals::block()?;
     let mut listener = Listener::new(Connector::listen()?);
     let socket = ListeningSocket::bind(&socket_path(runtime_dir))?;
+    confine();
     let mut idle_since = Instant::now();
     // While no connection can be accepted, the listening socket stays readable, so it is not polled
     // again at once.

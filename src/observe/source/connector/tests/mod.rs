@@ -50,7 +50,7 @@ mod root {
             ConnectorSource::connect(self.dir.path(), &mut || {
                 let dir = dir.clone();
                 *listener = Some(thread::spawn(move || {
-                    serve::serve_with(&dir, Duration::from_millis(50), buffer)
+                    serve::serve_with(&dir, Duration::from_millis(50), buffer, || {})
                 }));
                 Ok(())
             })
@@ -346,7 +346,7 @@ mod root {
         let _alone = alone();
         let mut node = Node::new();
         let _source = node.connect();
-        serve(node.dir.path()).unwrap();
+        serve(node.dir.path(), || {}).unwrap();
         assert!(serve::socket_path(node.dir.path()).exists());
         let mode = std::os::unix::fs::PermissionsExt::mode(
             &serve::socket_path(node.dir.path()).metadata().unwrap().permissions(),
