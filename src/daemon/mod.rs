@@ -12,6 +12,7 @@
 
 cfg_if::cfg_if! {
     if #[cfg(target_os = "linux")] {
+        mod confine;
         pub mod instance;
         pub mod metrics;
         pub mod node;

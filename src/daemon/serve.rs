@@ -11,11 +11,12 @@ use ttrpc::r#async::{Server, transport::Listener};
 
 use super::{
     RunOutcome,
+    confine::confine,
     instance::{self, Claim, InstanceError, InstanceLock},
     metrics::{Metrics, ScrapeValues},
     node::{Node, NodeError},
     service::RegistryService,
-    sockets,
+    sockets::{self, BindError, BoundSockets},
     unpublished::UnpublishedEvents,
 };
 use crate::{
@@ -74,6 +75,12 @@ pub enum ServeError {
     System(#[from] std::io::Error),
 }
 
+impl From<BindError> for ServeError {
+    fn from(BindError { key, source }: BindError) -> Self {
+        Self::Socket { what: key, source }
+    }
+}
+
 /// Runs the daemon until SIGTERM or SIGINT. With `force`, a daemon that runs already is ended
 /// first.
 ///
@@ -92,6 +99,15 @@ pub async fn run(config: &Config, force: bool) -> Result<RunOutcome, ServeError>
     let mut int = signal(SignalKind::interrupt())?;
     log::to_stderr();
     raise_descriptor_limit();
+    let metrics_socket = socket.with_file_name("metrics.sock");
+    let bound = BoundSockets::bind(
+        &metrics_socket,
+        settings.metrics_address.as_deref(),
+        settings.probe_socket.as_deref(),
+    )?;
+    // After the sockets are bound, which may need more rights: a port below 1024, or a directory of
+    // another user. Before the first thread is made, because a thread inherits what is given up.
+    confine();
     let inspector = Arc::new(Inspector::new(redactor)?);
     let intervals =
         Intervals { liveness: settings.liveness_interval, last_seen: settings.last_seen_interval };
@@ -106,15 +122,7 @@ pub async fn run(config: &Config, force: bool) -> Result<RunOutcome, ServeError>
         false => None,
     };
     let text = scrape_text(metrics, handle.clone(), node.clone(), probe.clone());
-    let failed = |what| move |source| ServeError::Socket { what, source };
-    let metrics_socket = socket.with_file_name("metrics.sock");
-    let scrapes =
-        sockets::serve_metrics(&metrics_socket, settings.metrics_address.as_deref(), text);
-    let scrapes = scrapes.await.map_err(failed("metrics_address"))?;
-    let probing = match &settings.probe_socket {
-        Some(path) => Some(sockets::serve_probe(path, probe).map_err(failed("probe_socket"))?),
-        None => None,
-    };
+    let serving = bound.serve(text, probe)?;
     let service = RegistryService::new(handle.clone(), inspector, node.clone());
     let (accepted, _) = accept::accept_ttrpc(listener.into())?;
     let mut server = Server::new()
@@ -134,8 +142,7 @@ pub async fn run(config: &Config, force: bool) -> Result<RunOutcome, ServeError>
         // While `handle` is alive, the registry's thread ends only by an error or a panic.
         () = running.ended() => has_failed = true,
         () = follow_shims(node.as_ref()) => {}
-        () = scrapes => {}
-        () = finished_or_never(probing) => {}
+        () = serving => {}
     }
     // The socket of the Registry service is removed by `shut_down`, with the instance lock.
     let others = [Some(metrics_socket), settings.probe_socket.clone()];
@@ -192,14 +199,6 @@ fn follows_shims() -> bool {
 async fn follow_shims(node: Option<&Node>) {
     match node {
         Some(node) => node.run(&registration::runtime_dir()).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Waits until a part of the daemon ends. Never resolves for a part that is turned off (`None`).
-async fn finished_or_never(task: Option<impl Future<Output = ()>>) {
-    match task {
-        Some(task) => task.await,
         None => std::future::pending().await,
     }
 }

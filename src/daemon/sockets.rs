@@ -4,6 +4,7 @@
 use std::{
     io,
     net::{SocketAddr, ToSocketAddrs as _},
+    os::unix::net::UnixListener,
     path::Path,
     sync::Arc,
     time::Duration,
@@ -35,23 +36,81 @@ const REQUEST_BYTES_MAX: usize = 8 << 10;
 /// disconnected, because the format has no way to report that lines are missing.
 pub const PROBE_LINES_MAX: usize = 4096;
 
-/// Serves metrics at a unix socket, and at `address` (`HOST:PORT`) if it is given. The returned
-/// future answers scrapes with `text`, until the future is dropped.
-///
-/// # Errors
-///
-/// `InvalidInput` for an address that other machines can reach; otherwise the error of the failed
-/// system call.
-pub async fn serve_metrics(
-    socket: &Path,
-    address: Option<&str>,
+/// The sockets of the daemon beside that of the Registry service, bound but not served yet.
+#[derive(Debug)]
+pub struct BoundSockets {
+    metrics: UnixListener,
+    metrics_tcp: Option<std::net::TcpListener>,
+    probe: Option<UnixListener>,
+}
+
+/// Why a socket could not be bound.
+#[derive(Debug)]
+pub struct BindError {
+    /// The configuration key of the socket.
+    pub key: &'static str,
+    /// The error of the system call; `InvalidInput` for an address that other machines can reach.
+    pub source: io::Error,
+}
+
+impl BoundSockets {
+    /// Binds the unix socket of the metrics, the address of the metrics (`HOST:PORT`) if it is
+    /// given, and the probe socket if it is given. Blocks while a name is resolved.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError`].
+    pub fn bind(
+        metrics: &Path,
+        address: Option<&str>,
+        probe: Option<&Path>,
+    ) -> Result<Self, BindError> {
+        let failed = |key| move |source| BindError { key, source };
+        let tcp = |address| std::net::TcpListener::bind(loopback_address(address)?);
+        Ok(Self {
+            metrics: bind_socket(metrics).map_err(failed("metrics_address"))?,
+            metrics_tcp: address.map(tcp).transpose().map_err(failed("metrics_address"))?,
+            probe: probe.map(bind_socket).transpose().map_err(failed("probe_socket"))?,
+        })
+    }
+
+    /// Serves the sockets. The returned future answers scrapes with `text` and writes `lines` to
+    /// each client of the probe socket, until the future is dropped.
+    ///
+    /// # Errors
+    ///
+    /// The error of the failed system call.
+    pub fn serve(
+        self,
+        text: impl Fn() -> ScrapeFuture + Clone + Send + 'static,
+        lines: broadcast::Sender<Arc<str>>,
+    ) -> io::Result<impl Future<Output = ()>> {
+        let scrapes = serve_metrics(self.metrics, self.metrics_tcp, text)?;
+        let probes = self.probe.map(|socket| serve_probe(socket, lines)).transpose()?;
+        Ok(async move {
+            match probes {
+                Some(probes) => tokio::select! {
+                    () = scrapes => {}
+                    () = probes => {}
+                },
+                None => scrapes.await,
+            }
+        })
+    }
+}
+
+/// Serves metrics. The returned future answers scrapes with `text`, until the future is dropped.
+fn serve_metrics(
+    socket: UnixListener,
+    tcp: Option<std::net::TcpListener>,
     text: impl Fn() -> ScrapeFuture + Clone + Send + 'static,
 ) -> io::Result<impl Future<Output = ()>> {
-    let (connections, _) = accept::accept(bind_socket(socket)?.into())?;
-    let tcp = match address {
-        Some(address) => Some(TcpListener::bind(loopback_address(address)?).await?),
-        None => None,
+    let (connections, _) = accept::accept(socket.into())?;
+    let listener = |tcp: std::net::TcpListener| {
+        tcp.set_nonblocking(true)?;
+        TcpListener::from_std(tcp)
     };
+    let tcp = tcp.map(listener).transpose()?;
     let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     Ok(async move {
         let mut connections = std::pin::pin!(connections);
@@ -150,17 +209,13 @@ async fn answer_scrape(
     let _ = timeout(CLIENT_TIMEOUT, write).await;
 }
 
-/// Serves the probe format at a unix socket. The returned future writes `lines` to each client,
-/// until the future is dropped.
-///
-/// # Errors
-///
-/// The error of the failed system call.
-pub fn serve_probe(
-    socket: &Path,
+/// Serves the probe format. The returned future writes `lines` to each client, until the future is
+/// dropped.
+fn serve_probe(
+    socket: UnixListener,
     lines: broadcast::Sender<Arc<str>>,
 ) -> io::Result<impl Future<Output = ()>> {
-    let (connections, _) = accept::accept(bind_socket(socket)?.into())?;
+    let (connections, _) = accept::accept(socket.into())?;
     Ok(serve_readers(connections, lines))
 }
 
