@@ -28,7 +28,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -174,6 +174,25 @@ impl Containerd {
         self.restart_by(&[]);
     }
 
+    /// Starts the daemon (again). Returns whether it serves within this time.
+    pub(crate) fn serves_again_within(&mut self, within: Duration) -> bool {
+        if self.daemon.is_none() {
+            self.daemon = Some(self.spawn(&[]));
+        }
+        let begun = Instant::now();
+        let answers = || {
+            let version = self.program(&["version"]).within(Duration::from_secs(1)).run_or_kill();
+            version.is_some_and(|output| output.code == 0)
+        };
+        while !answers() {
+            if begun.elapsed() > within {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        true
+    }
+
     /// As [`restart`](Self::restart), but the given system calls fail with EPERM: see
     /// `tests/storm/refuse.c`.
     pub(crate) fn restart_under(&mut self, refused: &[&str]) {
@@ -263,7 +282,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
 
     /// The daemon's `PATH`: the test's own `bin`, then the shim under test, the runtime, CRIU, and
     /// the `PATH` of the machine.
-    fn search_path(&self) -> String {
+    pub(crate) fn search_path(&self) -> String {
         let (test, runtime, criu) = (self.path("bin"), self.path("runtime"), tool("criu-4/bin"));
         let ours = [Some(&*test), Path::new(SHIM).parent(), Some(&runtime), Some(&criu)]
             .into_iter()
@@ -458,9 +477,21 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
 
     /// A connection to the Task service of the shim of `id`, as containerd opens it.
     pub(crate) fn task_service(&self, id: &str) -> Task {
-        let address =
-            fs::read_to_string(self.bundle(id).join("address")).expect("the shim writes it");
-        Task::connect(&address, 2).expect("the shim listens")
+        let (address, version) = self.task_address(id);
+        Task::connect(&address, version).expect("the shim listens").of_namespace(&self.namespace)
+    }
+
+    /// The address of the shim of `id` and the version of its Task service, from the file in which
+    /// the shim or this version of containerd has written it.
+    pub(crate) fn task_address(&self, id: &str) -> (String, i64) {
+        let bundle = self.bundle(id);
+        if let Ok(address) = fs::read_to_string(bundle.join("address")) {
+            return (address, 2);
+        }
+        let text = fs::read(bundle.join("bootstrap.json")).expect("containerd writes it");
+        let answer: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+        let address = answer["address"].as_str().expect("an address").to_owned();
+        (address, answer["version"].as_i64().expect("a version"))
     }
 
     /// The daemon's pid; `None` while it does not run.

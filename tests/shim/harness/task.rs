@@ -27,6 +27,7 @@ type Answer<T> = Result<T, Failure>;
 pub(crate) struct Task {
     client: Client,
     service: String,
+    namespace: String,
     deadline: Duration,
 }
 
@@ -42,12 +43,18 @@ impl Task {
     /// Connects to the shim at `address`.
     pub(crate) fn connect(address: &str, version: i64) -> Answer<Self> {
         let client = Client::connect(address).map_err(Failure::from)?;
-        Ok(Self { client, service: format!("containerd.task.v{version}.Task"), deadline: CALL })
+        let service = format!("containerd.task.v{version}.Task");
+        Ok(Self { client, service, namespace: NAMESPACE.to_owned(), deadline: CALL })
     }
 
     /// The same connection, with another deadline.
     pub(crate) fn with_deadline(&self, deadline: Duration) -> Self {
         Self { deadline, ..self.clone() }
+    }
+
+    /// The same connection, for another namespace of containerd.
+    pub(crate) fn of_namespace(&self, namespace: &str) -> Self {
+        Self { namespace: namespace.to_owned(), ..self.clone() }
     }
 
     /// The same connection, for another service.
@@ -163,13 +170,14 @@ impl Task {
     }
 
     pub(crate) fn update(&self, id: &str, resources: &str) -> Answer<api::Empty> {
+        self.call("Update", &self.update_request(id, resources))
+    }
+
+    pub(crate) fn update_request(&self, id: &str, resources: &str) -> api::UpdateTaskRequest {
         let resources =
             any("types.containerd.io/opencontainers/runtime-spec/1/LinuxResources", resources);
         let resources = MessageField::some(resources);
-        self.call(
-            "Update",
-            &api::UpdateTaskRequest { id: id.into(), resources, ..Default::default() },
-        )
+        api::UpdateTaskRequest { id: id.into(), resources, ..Default::default() }
     }
 
     pub(crate) fn wait(&self, id: &str, exec_id: &str) -> Answer<api::WaitResponse> {
@@ -192,21 +200,25 @@ impl Task {
 
     /// Calls any method.
     pub(crate) fn call<T: Message>(&self, method: &str, request: &impl Message) -> Answer<T> {
-        let request = Request {
+        let response = self.client.request(self.request(method, request)).map_err(Failure::from)?;
+        Ok(T::parse_from_bytes(&response.payload).expect("the answer is of the method's type"))
+    }
+
+    /// The request of a call, for a client that sends it itself.
+    pub(crate) fn request(&self, method: &str, request: &impl Message) -> Request {
+        Request {
             service: self.service.clone(),
             method: method.to_owned(),
             payload: request.write_to_bytes().expect("proto3 has no required fields"),
             // The stock shims read the namespace of a request here.
             metadata: vec![KeyValue {
                 key: "containerd-namespace-ttrpc".to_owned(),
-                value: NAMESPACE.to_owned(),
+                value: self.namespace.clone(),
                 ..Default::default()
             }],
             timeout_nano: i64::try_from(self.deadline.as_nanos()).unwrap_or(i64::MAX),
             ..Default::default()
-        };
-        let response = self.client.request(request).map_err(Failure::from)?;
-        Ok(T::parse_from_bytes(&response.payload).expect("the answer is of the method's type"))
+        }
     }
 }
 

@@ -34,6 +34,7 @@ mod crash;
 mod daemon;
 mod dying;
 mod exec;
+mod exhaust;
 mod inherited;
 mod leaks;
 mod oom;

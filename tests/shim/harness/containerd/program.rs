@@ -93,6 +93,14 @@ impl Program {
         self.spawn().wait()
     }
 
+    /// As [`run`](Self::run), but kills it and returns `None` if it has not ended by its deadline.
+    pub(crate) fn run_or_kill(self) -> Option<Output> {
+        let mut running = self.spawn();
+        let ended = running.end.recv_timeout(running.deadline).ok()?;
+        running.ended = true;
+        Some(ended.unwrap_or_else(|failed| std::panic::resume_unwind(failed)))
+    }
+
     /// Starts it in the background.
     pub(crate) fn spawn(mut self) -> Running {
         let what = format!("{:?}", self.command);
