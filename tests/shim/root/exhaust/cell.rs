@@ -83,7 +83,9 @@ impl Cell {
         let states = prober.map(Prober::stop);
         self.judge_states(states, report);
         self.judge_exit(&scene, &exit, report);
-        report.wrong.extend(self.operation.settle(&scene, AFTERWARDS));
+        if self.shortage != Shortage::ClientGone {
+            report.wrong.extend(self.operation.settle(&scene, AFTERWARDS));
+        }
         self.clean_up(&scene, report);
         if report.proof.is_none() {
             report.wrong.push("nothing was lacking".to_owned());
@@ -113,7 +115,13 @@ impl Cell {
     }
 
     /// Ends `web` while the shortage lasts, waits for the exits, lifts the shortage, and waits on.
-    fn end(self, scene: &mut Scene, lacks: Applied, answer: &Answer, report: &mut Report) -> Exit {
+    fn end(
+        self,
+        scene: &mut Scene,
+        mut lacks: Applied,
+        answer: &Answer,
+        report: &mut Report,
+    ) -> Exit {
         let is_paused = self.operation == Operation::Pause
             && (answer.failure.is_none() || self.shortage == Shortage::ClientGone);
         let resumed = is_paused && scene.task.resume(WEB).is_ok();
@@ -122,6 +130,9 @@ impl Cell {
         }
         let begun = Instant::now();
         let seen = |scene: &Scene| self.has_exits(scene);
+        if lacks.ended_early() {
+            report.proof.iter_mut().for_each(|proof| proof.push_str(", until the shim asked"));
+        }
         if scene.events.is_some() && scene.wait(AT_ONCE, seen).is_some() {
             let exit = Exit::AtOnce(begun.elapsed());
             lacks.lift(scene);
@@ -136,10 +147,8 @@ impl Cell {
         if is_paused && !resumed {
             let _ = scene.task.resume(WEB);
         }
-        let replays = self.shortage == Shortage::ContainerdAway
-            || self.operation == Operation::Restart
-            || (self.operation == Operation::DeleteVerb && self.shortage == Shortage::ClientGone);
-        let within = AFTERWARDS + if replays { REPLAY } else { Duration::ZERO };
+        let replay = if self.restarts_containerd() { REPLAY } else { Duration::ZERO };
+        let within = AFTERWARDS + replay;
         match scene.wait(within, seen) {
             Some(_) => Exit::Afterwards(lifted.elapsed()),
             None => {
@@ -149,8 +158,18 @@ impl Cell {
         }
     }
 
+    fn restarts_containerd(self) -> bool {
+        self.shortage == Shortage::ContainerdAway
+            || self.operation == Operation::Restart
+            || (self.operation == Operation::DeleteVerb && self.shortage == Shortage::ClientGone)
+    }
+
     /// Whether every exit has come that must come.
     fn has_exits(self, scene: &Scene) -> bool {
+        // containerd reports the exit while it starts, when it has no subscriber yet.
+        if self.operation == Operation::DeleteVerb && self.restarts_containerd() {
+            return scene.status().is_none() && !scene.init.lives();
+        }
         let exec_ended =
             self.operation != Operation::ExecExit || scene.exit_of(WEB, PROBE).is_some();
         exec_ended && scene.exit_of(WEB, WEB).is_some()
@@ -216,7 +235,7 @@ impl Cell {
                 Err(_) => std::thread::sleep(Duration::from_millis(20)),
             }
         }
-        let _ = std::fs::remove_dir_all(scene.node.bundle(SECOND));
+        let _ = std::fs::remove_dir_all(scene.bundle_of_second());
     }
 }
 

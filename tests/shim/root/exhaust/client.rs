@@ -16,12 +16,16 @@ use containerd_shim_protos::{
     protobuf::Message,
     ttrpc::proto::{MESSAGE_TYPE_REQUEST, MessageHeader},
 };
-use nix::sys::socket::{MsgFlags, recv};
+use nix::sys::{
+    signal::Signal,
+    socket::{MsgFlags, recv},
+};
 
-use crate::harness::{Failure, Task};
+use super::scene::Scene;
+use crate::harness::{Failure, Task, deadline};
 
 /// The longest time for an answer, as of a client with a deadline.
-pub(super) const CALL: Duration = Duration::from_secs(3);
+pub(super) const CALL: Duration = Duration::from_secs(2);
 
 /// The longest time of State (promise P3).
 const STATE: Duration = Duration::from_millis(100);
@@ -54,17 +58,21 @@ impl Answer {
     }
 }
 
-/// Sends a request to the shim at `address` and closes the connection before it has read an answer.
-/// Returns whether the request was unanswered then.
-pub(super) fn leave(address: &str, task: &Task, method: &str, request: &impl Message) -> bool {
+/// Sends a request to the shim at `address` and closes the connection before it is answered: the
+/// shim is stopped meanwhile. Returns whether the request was unanswered.
+pub(super) fn leave(scene: &Scene, method: &str, request: &impl Message) -> bool {
     use std::os::fd::AsRawFd as _;
-    let path = address.trim_start_matches("unix://");
+    let path = scene.address.trim_start_matches("unix://");
     let mut connection = UnixStream::connect(path).expect("the shim listens");
-    let body = task.request(method, request).write_to_bytes().expect("proto3");
+    scene.shim.signal(Signal::SIGSTOP);
+    deadline::until("the stop", || scene.shim.state() == Some('T'));
+    let body = scene.task.request(method, request).write_to_bytes().expect("proto3");
     let length = u32::try_from(body.len()).expect("a short request");
     let header = MessageHeader { length, stream_id: 1, type_: MESSAGE_TYPE_REQUEST, flags: 0 };
     connection.write_all(&[Vec::from(header), body].concat()).expect("the shim reads");
     let answer = recv(connection.as_raw_fd(), &mut [0; 1], MsgFlags::MSG_DONTWAIT);
+    drop(connection);
+    scene.shim.signal(Signal::SIGCONT);
     answer == Err(nix::Error::EAGAIN)
 }
 

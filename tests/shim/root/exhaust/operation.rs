@@ -164,24 +164,19 @@ impl Operation {
 
     /// Does it, with a client that leaves before the answer. Returns whether it has left in time.
     pub(super) fn run_and_leave(self, scene: &mut Scene, prepared: &Prepared) -> bool {
-        let address = scene.address.clone();
-        let task = scene.task.clone();
         let (id, exec_id) = match self {
             Self::Start | Self::Delete => (SECOND.to_owned(), String::new()),
             Self::Exec | Self::ExecExit => (WEB.to_owned(), PROBE.to_owned()),
             _ => (WEB.to_owned(), String::new()),
         };
-        let unread = Default::default();
         macro_rules! leave {
             ($method:literal, $request:ident { $($field:ident $(: $value:expr)?),* }) => {{
                 let request = api::$request { $($field $(: $value)?,)* ..Default::default() };
-                leave(&address, &task, $method, &request)
+                leave(scene, $method, &request)
             }};
         }
         match self {
-            Self::Create => {
-                leave(&address, &task, "Create", prepared.create.as_ref().expect("prepared"))
-            }
+            Self::Create => leave(scene, "Create", prepared.create.as_ref().expect("prepared")),
             Self::Start | Self::Exec => leave!("Start", StartRequest { id, exec_id }),
             Self::InitExit | Self::ExecExit => {
                 let left = leave!("Wait", WaitRequest { id, exec_id });
@@ -190,13 +185,16 @@ impl Operation {
             }
             Self::Kill => leave!("Kill", KillRequest { id, signal: 9 }),
             Self::Delete => leave!("Delete", DeleteRequest { id }),
-            Self::Update => leave(&address, &task, "Update", &task.update_request(WEB, RESOURCES)),
+            Self::Update => leave(scene, "Update", &scene.task.update_request(WEB, RESOURCES)),
             Self::Stats => leave!("Stats", StatsRequest { id }),
             Self::Pids => leave!("Pids", PidsRequest { id }),
             Self::Pause => leave!("Pause", PauseRequest { id }),
-            // The client that has made the container has left, and nothing reads its fifo.
-            Self::LogLine => scene.init.signal(Signal::SIGUSR1),
-            Self::Restart => unread,
+            // The client that has made the container has left; another one comes.
+            Self::LogLine => {
+                scene.init.signal(Signal::SIGUSR1);
+                line_of_fifo(AT_ONCE).as_deref() == Some("line\n")
+            }
+            Self::Restart => unreachable!("it has no client"),
             Self::DeleteVerb => lose_client_of_verb(scene),
         }
     }
@@ -208,10 +206,6 @@ impl Operation {
                 let found = scene.wait(within, has_line);
                 found.is_none().then(|| "the line is lost".to_owned())
             }
-            Self::LogLine => match line_of_fifo(within) {
-                Some(line) if line == "line\n" => None,
-                other => Some(format!("read from the fifo: {other:?}")),
-            },
             Self::Restart => {
                 let known = scene.wait(within, |scene| scene.status().is_some());
                 known.is_none().then(|| "containerd has lost the task".to_owned())

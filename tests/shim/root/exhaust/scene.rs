@@ -27,7 +27,7 @@ pub(super) const SECOND: &str = "second";
 pub(super) const PROBE: &str = "probe";
 
 /// The longest time of a client of containerd.
-pub(super) const CLIENT: Duration = Duration::from_secs(4);
+pub(super) const CLIENT: Duration = Duration::from_secs(2);
 
 pub(super) struct Scene {
     /// Unmounted before the daemon's directory is removed.
@@ -107,9 +107,15 @@ impl Scene {
         })
     }
 
+    /// The bundle of the second container: on the same disk, but not where containerd, which does
+    /// not know it, would remove it.
+    pub(super) fn bundle_of_second(&self) -> PathBuf {
+        self.node.path("logs").join(SECOND)
+    }
+
     /// The request to create the second container, with its bundle.
     pub(super) fn second(&self) -> CreateTaskRequest {
-        let bundle = self.node.bundle(SECOND);
+        let bundle = self.bundle_of_second();
         fs::create_dir(&bundle).expect("made once");
         let namespaces = ["pid", "ipc", "uts", "mount"].map(|kind| json!({ "type": kind }));
         let config = json!({

@@ -5,9 +5,10 @@
 
 use std::{
     fs,
+    io::Read as _,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
@@ -162,6 +163,14 @@ impl Applied {
         }
     }
 
+    /// Whether it has ended by itself.
+    pub(super) fn ended_early(&mut self) -> bool {
+        match self {
+            Self::Cgroup(limited) => limited.ended_early(),
+            _ => false,
+        }
+    }
+
     /// A script that gives a process which runs it the same shortage; `None` if the process has it
     /// without that.
     pub(super) fn inherited(&self) -> Option<String> {
@@ -185,7 +194,8 @@ impl Applied {
                 scene.subscribe();
             }
             Self::Hanging(flag) => fs::remove_file(flag).expect("our own file"),
-            Self::Cgroup(limited) => limited.lift(),
+            // Its drop ends the limit and removes the cgroup.
+            Self::Cgroup(limited) => drop(limited),
             Self::Descriptors { shim, before, connections } => {
                 drop(connections);
                 set_soft_limit(shim, &before);
@@ -198,7 +208,7 @@ impl Applied {
 
 fn runtime(scene: &Scene) -> Command {
     let mut command = Command::new(scene.node.path("bin/runc"));
-    command.arg("--version").stdout(std::process::Stdio::null());
+    command.arg("--version").stdout(Stdio::null());
     command
 }
 
@@ -212,8 +222,7 @@ fn use_all_descriptors(scene: &Scene) -> Applied {
     set_soft_limit(shim, &limit.to_string());
     let path = scene.address.trim_start_matches("unix://");
     let used = || i32::try_from(shim.descriptors().len()).unwrap_or(0);
-    // Some more wait to be accepted: they use what the shim closes meanwhile.
-    let connections = (used()..limit + 20).map(|_| UnixStream::connect(path).expect("it listens"));
+    let connections = (used()..limit).map(|_| UnixStream::connect(path).expect("it listens"));
     let connections = connections.collect();
     deadline::until("the last descriptor", || used() >= limit);
     Applied::Descriptors { shim, before, connections }
@@ -237,17 +246,39 @@ pub(super) struct Limited {
     path: PathBuf,
     limit: &'static str,
     unlimited: &'static str,
+    /// A process that uses most of the memory.
+    hog: Option<Child>,
 }
+
+/// The memory of that process, which is more than a shim has: the kernel kills the largest.
+const HOG_MIB: u64 = 48;
+
+/// What the shim and its children can have beside it: less than a runtime needs.
+const REST: u64 = 1 << 20;
 
 impl Limited {
     fn pids(shim: Process) -> Self {
         Self::new(shim, "pids", "pids.max", "1", "max")
     }
 
-    /// The kernel does not move what a process has already, so the limit is for what it asks for
-    /// from now on: less than a runtime needs.
     fn memory(shim: Process) -> Self {
-        Self::new(shim, "memory", "memory.limit_in_bytes", "1572864", "-1")
+        let mut limited = Self::new(shim, "memory", "memory.limit_in_bytes", "-1", "-1");
+        let path = limited.path();
+        let script = format!(
+            "echo $$ >{path}/cgroup.procs; exec perl -e '$|=1; $x=\"x\"x{}; print 1; \
+                              sleep 60'",
+            HOG_MIB << 20
+        );
+        let mut hog = Command::new("sh");
+        let mut hog = hog.args(["-c", &script]).stdout(Stdio::piped()).spawn().expect("perl");
+        hog.stdout.take().expect("piped").read_exact(&mut [0]).expect("it has the memory");
+        limited.hog = Some(hog);
+        // Without caches, which the kernel would give back first.
+        limited.write("memory.force_empty", "0");
+        let usage = fs::read_to_string(limited.path.join("memory.usage_in_bytes"));
+        let usage: u64 = usage.expect("our own cgroup").trim().parse().expect("a number");
+        limited.write(limited.limit, &(usage + REST).to_string());
+        limited
     }
 
     fn new(
@@ -262,7 +293,7 @@ impl Limited {
         let name = format!("lookout-exhaust-{}-{number}", std::process::id());
         let path = Path::new("/sys/fs/cgroup").join(controller).join(name);
         fs::create_dir(&path).expect("cgroup v1 is mounted");
-        let limited = Self { path, limit, unlimited };
+        let limited = Self { path, limit, unlimited, hog: None };
         limited.write("cgroup.procs", &shim.pid.to_string());
         limited.write(limit, value);
         limited
@@ -278,7 +309,10 @@ impl Limited {
 
     fn prove(&self) -> Option<String> {
         let probe = |script: &str| {
-            let join = format!("echo $$ >{}/cgroup.procs; {script}", self.path());
+            let join = format!(
+                "echo 1000 >/proc/self/oom_score_adj; echo $$ >{}/cgroup.procs; {script}",
+                self.path()
+            );
             let output = Command::new("sh").args(["-c", &join]).output();
             output.expect("sh is installed")
         };
@@ -287,22 +321,25 @@ impl Limited {
             let refused = String::from_utf8_lossy(&tried.stderr).contains("Cannot fork");
             return refused.then(|| "fork: EAGAIN".to_owned());
         }
-        let allocates = "echo 1000 >/proc/self/oom_score_adj; exec dd if=/dev/zero of=/dev/null \
-                         bs=8M count=1";
+        let allocates = "exec dd if=/dev/zero of=/dev/null bs=8M count=1";
         use std::os::unix::process::ExitStatusExt as _;
         let killed = probe(allocates).status.signal() == Some(9);
         killed.then(|| "write to 8 MiB: killed by the OOM killer".to_owned())
     }
 
-    fn lift(self) {
-        self.write(self.limit, self.unlimited);
-        // The cgroup is removed when dropped.
+    /// Whether the kernel had to kill the hog for the shim's own needs, which ended the shortage.
+    pub(super) fn ended_early(&mut self) -> bool {
+        self.hog.as_mut().is_some_and(|hog| !matches!(hog.try_wait(), Ok(None)))
     }
 }
 
 impl Drop for Limited {
     fn drop(&mut self) {
         let _ = fs::write(self.path.join(self.limit), self.unlimited);
+        if let Some(mut hog) = self.hog.take() {
+            let _ = hog.kill();
+            let _ = hog.wait();
+        }
         let root = self.path.parent().expect("it has a hierarchy").join("cgroup.procs");
         deadline::until("the removal of the cgroup", || {
             let members = fs::read_to_string(self.path.join("cgroup.procs")).unwrap_or_default();
