@@ -19,6 +19,7 @@
 //! reaper      L spawns every child of the shim and waits for every child
 //! publish     L sends events to containerd; task events are ordered, kept and retried, other
 //!               events may be dropped
+//! workers     L the threads for calls that may block, made before they are needed
 //! registration  the files by which living shims are found
 //! config        the settings of the host and of one container, and where each comes from
 //! accept      L accepts connections, only from root and from the user of this process
@@ -86,5 +87,6 @@ cfg_if::cfg_if! {
         pub mod runc;
         pub mod shim;
         pub mod task;
+        pub mod workers;
     }
 }

@@ -6,7 +6,7 @@ use std::{
     ffi::OsString,
     io,
     os::fd::OwnedFd,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::Arc,
     time::Duration,
@@ -18,7 +18,11 @@ use super::{Runc, capture::Capture, error::RuntimeError, log, scratch::Scratch};
 use crate::{
     model::{Exit, RuntimeCall},
     sys::{nofile, process::SpawnAttr},
+    workers::{self, Work},
 };
+
+/// The longest time that a call of the runtime waits for the bundle's disk.
+const DISK_MAX: Duration = Duration::from_millis(200);
 
 /// Cancels a call of the runtime: kills the runtime's whole process group. Clones cancel the same
 /// call.
@@ -74,9 +78,10 @@ impl Runc {
     /// Runs one verb and waits until the runtime has ended.
     pub(super) async fn call(&self, call: Call<'_>) -> Result<(), RuntimeError> {
         let binary = self.path()?;
-        // Without a directory, on a full disk, the call still runs, because a kill or a delete must
-        // work then too. Its error then has to come from its output.
-        let scratch = Scratch::make(&self.bundle).ok();
+        // Without a directory, on a disk that is full or hangs, the call still runs, because a kill
+        // or a delete must work then too. Its error then has to come from its output.
+        let bundle = self.bundle.clone();
+        let scratch = on_disk(move || Scratch::make(&bundle)).await.ok();
         let log = scratch.as_ref().map(|scratch| scratch.file("log.json"));
         let [stdin, stdout, stderr] = call.stdio;
         let spawn_error = |source| RuntimeError::Spawn { binary: binary.clone(), source };
@@ -133,9 +138,7 @@ impl Runc {
             }
         };
         match end {
-            CallEnd::Exited(_) => {
-                self.result_of_call(&binary, call.verb, exit, log.as_deref(), capture)
-            }
+            CallEnd::Exited(_) => self.result_of_call(&binary, call.verb, exit, log, capture).await,
             CallEnd::TimedOut => Err(RuntimeError::TimedOut {
                 binary,
                 verb: call.verb,
@@ -166,12 +169,12 @@ impl Runc {
     /// The result of a call after the runtime has exited: an error unless the exit status is 0. The
     /// message of the error is the last error in the runtime's log. If the log has no error, the
     /// message is the exit status and the runtime's output.
-    fn result_of_call(
+    async fn result_of_call(
         &self,
         binary: &Path,
         verb: &'static str,
         exit: Option<Exit>,
-        log: Option<&Path>,
+        log: Option<PathBuf>,
         capture: Option<Capture>,
     ) -> Result<(), RuntimeError> {
         let status = exit.map_or(255, |exit| exit.status());
@@ -183,7 +186,11 @@ impl Runc {
             "{} {verb} did not terminate successfully: exit status {status}",
             binary.display()
         );
-        let (message, logged) = match log.map(|log| (log, log::last_error(log))) {
+        let read = match log.clone() {
+            Some(path) => Some(on_disk(move || log::last_error(&path)).await),
+            None => None,
+        };
+        let (message, logged) = match log.zip(read) {
             Some((_, Ok(Some(message)))) => (message, true),
             None | Some((_, Ok(None))) => (ended, false),
             Some((log, Err(error))) => {
@@ -198,6 +205,16 @@ impl Runc {
             }
         };
         Err(RuntimeError::failed(&message, logged).quoting(&printed.unwrap_or_default()))
+    }
+}
+
+/// Makes a call that a disk that hangs may delay, and waits for [`DISK_MAX`] at most.
+async fn on_disk<T: Send + 'static>(
+    call: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    match tokio::time::timeout(DISK_MAX, workers::run(Work::File, call)).await {
+        Ok(ended) => ended.map_err(io::Error::other)?,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
 }
 

@@ -9,14 +9,17 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// A new directory with mode 0700. It is removed with its files on drop.
+use crate::workers::{self, Work};
+
+/// A new directory with mode 0700. It is removed with its files soon after it is dropped, on a
+/// thread for calls that may block.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
 }
 
 impl Scratch {
-    /// Creates a directory `call.NUMBER` in `bundle`.
+    /// Creates a directory `call.NUMBER` in `bundle`. Blocks on the bundle's filesystem.
     ///
     /// # Errors
     ///
@@ -43,6 +46,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.path);
+        let path = std::mem::take(&mut self.path);
+        workers::detach(Work::File, move || drop(fs::remove_dir_all(path)));
     }
 }

@@ -15,7 +15,8 @@ use crate::{
     publish::{Publisher, Sender},
     reaper::Reaper,
     sys,
-    task::{Service, Shared, Supervisor, workers},
+    task::{Service, Shared, Supervisor},
+    workers,
 };
 
 /// What the serving process writes to the readiness pipe when it serves.

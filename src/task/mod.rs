@@ -26,7 +26,6 @@ mod service;
 mod shared;
 mod supervisor;
 mod wire;
-pub mod workers;
 
 pub use error::TaskError;
 pub use service::Service;

@@ -45,19 +45,20 @@ const LAYERS: &[(&str, May)] = &[
     (
         "shim",
         Name(
-            "task bundle runc reaper observe publish config accept log api platform linux \
-             sys model",
+            "task bundle runc reaper observe publish workers config accept log api platform \
+             linux sys model",
         ),
     ),
-    ("task", Name("bundle runc reaper publish linux sys model")),
+    ("task", Name("bundle runc reaper publish workers linux sys model")),
     ("bundle", Name("runc sys model")),
-    ("runc", Name("reaper sys model")),
+    ("runc", Name("reaper workers sys model")),
     ("reaper", Name("sys model")),
     (
         "observe",
         Name("publish config registration api platform linux sys token_bucket clock wire model"),
     ),
-    ("publish", Name("sys model")),
+    ("publish", Name("workers sys model")),
+    ("workers", Name("sys")),
     ("config", Name("model")),
     ("accept", Name("")),
     ("log", Name("token_bucket clock model")),

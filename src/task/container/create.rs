@@ -18,8 +18,8 @@ use crate::{
         io::{LoggerIdentity, PipeOwner, ProcessIo},
         rootfs,
         shared::Shared,
-        workers::{self, Work},
     },
+    workers::{self, Work},
 };
 
 /// Time limit of the runtime's delete after a failed create.
@@ -164,7 +164,7 @@ async fn create_init(
     if let Err(source) = runc.create(&request.id, arguments, cancel).await {
         return Err(runtime_error("OCI runtime create failed", source, &io));
     }
-    let child = take_over(&shared.reaper, &pid_file, "container")?;
+    let child = take_over(&shared.reaper, &pid_file, "container").await?;
     drop(keep_exits);
     io.release().await?;
     Ok((io, Some(RunningInit::new(child, call, &request.id).await)))
@@ -211,7 +211,7 @@ pub(super) async fn restore(
     if let Err(source) = runc.restore(&request.id, arguments, cancel).await {
         return Err(runtime_error("OCI runtime restore failed", source, io));
     }
-    let child = take_over(&shared.reaper, &pid_file, "container")?;
+    let child = take_over(&shared.reaper, &pid_file, "container").await?;
     drop(keep_exits);
     io.release().await?;
     Ok(RunningInit::new(child, call, &request.id).await)
@@ -261,14 +261,15 @@ impl RunningInit {
 ///
 /// [`TaskError::Pid`] if the file cannot be read or names no child of this shim. The runtime is not
 /// trusted: a wrong pid would be signalled later.
-pub(super) fn take_over(
+pub(super) async fn take_over(
     reaper: &Reaper,
     pid_file: &Path,
     what: &'static str,
 ) -> Result<Child, TaskError> {
-    // Blocks the async thread, but the file has only a few bytes and was just written.
-    let pid =
-        read_pid(pid_file).map_err(|error| TaskError::Pid { what, why: error.to_string() })?;
+    let path = pid_file.to_owned();
+    let read =
+        move || read_pid(&path).map_err(|error| TaskError::Pid { what, why: error.to_string() });
+    let pid = blocking(Work::File, read).await?;
     reaper.adopt(pid).map_err(|error| TaskError::not_ours(what, error))
 }
 

@@ -16,8 +16,8 @@ use crate::{
         TaskError,
         io::ProcessIo,
         rootfs::{self, MountError},
-        workers::{self, Unfinished, Work},
     },
+    workers::{self, Unfinished, Work},
 };
 
 /// The longest time for which a delete drains the output of a dead process. A caller of Delete

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     command::ExecRequest,
-    create::{runtime, runtime_error, take_over},
+    create::{blocking, runtime, runtime_error, take_over},
 };
 use crate::{
     bundle::BundleError,
@@ -20,6 +20,7 @@ use crate::{
         io::{LoggerIdentity, PipeOwner, ProcessIo, Stdio},
         shared::Shared,
     },
+    workers::Work,
 };
 
 /// The inputs of an exec's start. They are copies, because the container's owner handles other
@@ -63,7 +64,7 @@ pub(super) async fn start(
     let stdio = io.child();
     let socket = io.console_socket().map(Path::to_owned);
     // The files are removed when this function returns, even after an error.
-    let files = ExecFiles::write(plan)?;
+    let files = ExecFiles::write(plan).await?;
     // Dropped after the observer has received the pid of the exec's process: until then it cannot
     // distinguish this process from those of the runtime.
     let call = plan.watched.as_ref().map(|watched| watched.runtime_call(Some(&plan.exec_id)));
@@ -79,7 +80,7 @@ pub(super) async fn start(
     if let Err(source) = runc.exec(&plan.container_id, arguments, cancel).await {
         return Err(runtime_error("OCI runtime exec failed", source, &io));
     }
-    let child = take_over(&shared.reaper, &files.pid, "exec")?;
+    let child = take_over(&shared.reaper, &files.pid, "exec").await?;
     drop(keep_exits);
     if let Some(watched) = &plan.watched {
         watched.exec_started(&plan.exec_id, child.pid);
@@ -105,18 +106,21 @@ struct ExecFiles {
 }
 
 impl ExecFiles {
-    fn write(plan: &ExecPlan) -> Result<Self, TaskError> {
-        let error = |path: &Path| {
-            let path = path.to_owned();
-            move |source| BundleError { action: "write", path, source }
+    async fn write(plan: &ExecPlan) -> Result<Self, TaskError> {
+        let (bundle, document) = (plan.bundle.clone(), plan.process.clone());
+        let pid_file = format!("{}.pid", plan.exec_id);
+        let write = move || {
+            let error = |path: &Path| {
+                let path = path.to_owned();
+                move |source| BundleError { action: "write", path, source }
+            };
+            let scratch = Scratch::make(&bundle).map_err(error(&bundle))?;
+            let process = scratch.file("process.json");
+            regular_file::write(&process, &document).map_err(error(&process))?;
+            let pid = scratch.file(&pid_file);
+            Ok::<_, BundleError>(Self { process, pid, _scratch: scratch })
         };
-        let scratch = Scratch::make(&plan.bundle).map_err(error(&plan.bundle))?;
-        let process = scratch.file("process.json");
-        // Blocks the async thread, but the file has only a few kilobytes and is on the bundle's
-        // filesystem.
-        regular_file::write(&process, &plan.process).map_err(error(&process))?;
-        let pid = scratch.file(&format!("{}.pid", plan.exec_id));
-        Ok(Self { process, pid, _scratch: scratch })
+        blocking(Work::File, write).await
     }
 }
 

@@ -7,7 +7,8 @@ use crate::{
     model::chain,
     reaper::Reaper,
     runc::{Runc, RuntimeError},
-    task::{TaskError, cgroup::Cgroup, lifecycle::Denied, workers::Work},
+    task::{TaskError, cgroup::Cgroup, lifecycle::Denied},
+    workers::Work,
 };
 
 /// The longest time for which init's exit waits for the processes that init left behind to die.

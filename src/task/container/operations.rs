@@ -32,8 +32,8 @@ use crate::{
         cgroup::{Cgroup, OomWatch},
         io::ProcessIo,
         shared::Shared,
-        workers::Work,
     },
+    workers::Work,
 };
 
 /// The longest time for which a report of init's exit waits until the exit is in the bundle's file.

@@ -27,7 +27,7 @@ use super::{
     fifo::LINGER,
     flow::{self, Step},
 };
-use crate::task::workers::{self, Work};
+use crate::workers::{self, Work};
 
 /// The size in bytes of the buffer for one read and write. The buffer is allocated only while there
 /// is output.

@@ -19,7 +19,7 @@
 //! * No request waits for a client, neither for one that opens a fifo nor for one that reads it.
 //! * No function blocks the thread of the tokio runtime: fifos and terminals are non-blocking, and
 //!   files are read and written on other threads
-//!   ([`workers`](super::workers)).
+//!   ([`workers`](crate::workers)).
 //! * No output of a living process is dropped, except bytes that a file cannot take for long.
 //! * An idle stream holds no buffer.
 //!

@@ -12,7 +12,7 @@ use super::{
     flow::{self, Step},
     phase::PhaseReceiver,
 };
-use crate::task::workers::{self, Work};
+use crate::workers::{self, Work};
 
 /// The open destination of an output stream.
 #[derive(Debug)]

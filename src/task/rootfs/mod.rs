@@ -1,7 +1,7 @@
 //! The root file system of a container: mounts the list of mounts that containerd sends, and
 //! unmounts all of them.
 //!
-//! All functions block, so callers run them on [`workers`](super::workers). They do not change the
+//! All functions block, so callers run them on [`workers`](crate::workers). They do not change the
 //! working directory of the process.
 //!
 //! The semantics are those of containerd's `core/mount`, so that a snapshotter's mounts have the

@@ -98,7 +98,8 @@ pub async fn run<T: Send + 'static>(
         let _reserve = (kind == Work::Exit).then(nofile::reserve);
         call()
     };
-    pool.submit(Box::new(move || drop(sender.send(call()))))?;
+    let job: Job = Box::new(move || drop(sender.send(call())));
+    pool.submit(job).map_err(|_| Unfinished)?;
     let mut pause = STALLED_AFTER;
     loop {
         match tokio::time::timeout(pause, &mut result).await {
@@ -109,17 +110,27 @@ pub async fn run<T: Send + 'static>(
     }
 }
 
+/// Makes a call on a thread for this kind of work, and waits neither for its result nor for its
+/// end. If there is no thread and none can be made, makes the call on this thread.
+pub fn detach(kind: Work, call: impl FnOnce() + Send + 'static) {
+    if let Err(call) = POOLS[kind as usize].submit(Box::new(call)) {
+        call();
+    }
+}
+
 impl Pool {
     const fn new(name: &'static str, threads_max: usize) -> Self {
         let state = State { queue: VecDeque::new(), threads: 0 };
         Self { name, threads_max, state: Mutex::new(state), submitted: Condvar::new() }
     }
 
-    fn submit(&'static self, job: Job) -> Result<(), Unfinished> {
+    /// Returns the job if there is no thread for it.
+    fn submit(&'static self, job: Job) -> Result<(), Job> {
         let mut state = self.lock();
-        // The first thread never ends, so this is the case only before `start` and in unit tests.
-        if state.threads == 0 {
-            self.add_thread(&mut state).map_err(|_| Unfinished)?;
+        // The first thread never ends, so this is the case only in the verb `delete` and in unit
+        // tests, which do not call `start`.
+        if state.threads == 0 && self.add_thread(&mut state).is_err() {
+            return Err(job);
         }
         state.queue.push_back(job);
         self.submitted.notify_one();
