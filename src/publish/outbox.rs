@@ -1,20 +1,23 @@
-//! The outbox: the task events that containerd has not acknowledged yet, in a queue in a file.
+//! The outbox: the task events that containerd has not acknowledged yet, in a queue.
 //!
-//! Each record consists of a length (4 bytes, little-endian) and as many bytes of content. The file
-//! is never fsynced, because it is used only by the shim that created it: it keeps events while
-//! containerd is unreachable. The file is truncated whenever all its records are acknowledged, so
-//! it rarely has more than a few hundred bytes.
+//! A new record is in memory. While containerd does not acknowledge records, or does so slowly, all
+//! of them are moved to a file, so that the memory is bounded however long that lasts. The file may be on a disk that
+//! hangs, so this type never writes to it: it hands out a [`FileJob`], one at a time, which a
+//! caller runs where it may block. Until a job has ended, its records stay in memory.
 //!
-//! If the filesystem refuses a record, for example because it is full, that record and all later
-//! ones are kept in memory, up to [`MEMORY_MAX`] bytes. If the memory is full as well, new records
+//! Each record in the file consists of a length (4 bytes, little-endian) and as many bytes of
+//! content. The file is never fsynced, because it is used only by the shim that created it. It is
+//! truncated whenever all its records are acknowledged.
+//!
+//! If the filesystem refuses records, for example because it is full, they and all later ones stay
+//! in memory until that is empty. Memory has at most [`MEMORY_MAX`] bytes: new records beyond that
 //! are dropped; each loss is counted and logged.
 
-use std::{collections::VecDeque, fs::File, io, os::unix::fs::FileExt as _, path::Path};
+use std::{collections::VecDeque, fs::File, io, os::unix::fs::FileExt as _, path::Path, sync::Arc};
 
 use crate::sys::regular_file;
 
-/// The largest size in bytes of all records in memory, which are kept there if the file cannot be
-/// written.
+/// The largest size in bytes of all records in memory.
 const MEMORY_MAX: usize = 1 << 20;
 
 /// The largest size of the file in bytes, about 200 000 events.
@@ -24,7 +27,7 @@ const FILE_MAX: u64 = 64 << 20;
 #[derive(Debug)]
 pub(super) struct Outbox {
     /// `None` if the file could not be created. In that case all records are kept in memory.
-    file: Option<File>,
+    file: Option<Arc<File>>,
     /// Offset of the oldest record in the file.
     head: u64,
     /// Offset at which the next record is written.
@@ -34,6 +37,17 @@ pub(super) struct Outbox {
     /// Records that are newer than all records in the file.
     memory: VecDeque<Vec<u8>>,
     memory_bytes: usize,
+    /// Whether records shall be moved to the file: from a failed or slow delivery until the outbox
+    /// is empty.
+    to_file: bool,
+    /// Whether the file has refused records that are still in memory.
+    refused: bool,
+    /// Whether the file has only acknowledged records and must be truncated.
+    stale: bool,
+    /// Whether a job of the file has not ended.
+    busy: bool,
+    /// Whether a record that the job in progress writes was acknowledged meanwhile.
+    outdated: bool,
     /// Number of records that were lost, because the file could not be written and the memory was
     /// full.
     lost: u64,
@@ -51,32 +65,23 @@ impl Outbox {
             );
         }
         Self {
-            file: file.ok(),
+            file: file.ok().map(Arc::new),
             head: 0,
             tail: 0,
             in_file: 0,
             memory: VecDeque::new(),
             memory_bytes: 0,
+            to_file: false,
+            refused: false,
+            stale: false,
+            busy: false,
+            outdated: false,
             lost: 0,
         }
     }
 
-    /// Appends a record. The write goes to the page cache. If the filesystem blocks, so does the
-    /// caller.
+    /// Appends a record.
     pub(super) fn append(&mut self, record: &[u8]) {
-        // While a record is in memory, newer records must not be written to the file, because they
-        // would be sent before it.
-        if self.memory.is_empty() {
-            match self.append_to_file(record) {
-                Ok(()) => return,
-                Err(error) => {
-                    tracing::warn!(
-                        %error,
-                        "failed to write the outbox: task events are kept in memory"
-                    )
-                }
-            }
-        }
         if self.memory_bytes + record.len() > MEMORY_MAX {
             self.lost += 1;
             tracing::error!(
@@ -87,29 +92,70 @@ impl Outbox {
         }
         self.memory_bytes += record.len();
         self.memory.push_back(record.to_vec());
+        // containerd acknowledges them more slowly than they come.
+        self.to_file |= self.memory_bytes > MEMORY_MAX / 16;
     }
 
-    /// The oldest record; `None` if the outbox is empty.
-    ///
-    /// # Errors
-    ///
-    /// An error if the file cannot be read or its content is damaged.
-    pub(super) fn front(&self) -> io::Result<Option<Vec<u8>>> {
-        let Some(file) = self.file.as_ref().filter(|_| self.head < self.tail) else {
-            return Ok(self.memory.front().cloned());
-        };
-        let mut length = [0; 4];
-        file.read_exact_at(&mut length, self.head)?;
-        let length = u64::from(u32::from_le_bytes(length));
-        if self.head + 4 + length > self.tail {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "a record of the outbox is longer than its file",
-            ));
+    /// Where the oldest record is; `None` if the outbox is empty.
+    pub(super) fn front(&self) -> Option<Front> {
+        match &self.file {
+            Some(file) if self.head < self.tail => {
+                Some(Front::InFile { file: file.clone(), head: self.head, tail: self.tail })
+            }
+            _ => self.memory.front().cloned().map(Front::InMemory),
         }
-        let mut record = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-        file.read_exact_at(&mut record, self.head + 4)?;
-        Ok(Some(record))
+    }
+
+    /// From now on, until the outbox is empty, records are moved to the file.
+    pub(super) fn use_file(&mut self) {
+        self.to_file = true;
+    }
+
+    /// What is to be done with the file now; `None` if nothing is, or if the last job has not
+    /// [`ended`](Self::ended).
+    pub(super) fn next_job(&mut self) -> Option<FileJob> {
+        let file = self.file.as_ref().filter(|_| !self.busy)?.clone();
+        if self.stale {
+            self.busy = true;
+            return Some(FileJob { file, write: None });
+        }
+        let fits = self.tail + (self.memory_bytes as u64) < FILE_MAX;
+        if !self.to_file || self.refused || self.memory.is_empty() || !fits {
+            return None;
+        }
+        let mut framed = Vec::with_capacity(self.memory_bytes + 4 * self.memory.len());
+        for record in &self.memory {
+            // A record is far smaller than 4 GiB: memory is.
+            let length = u32::try_from(record.len()).unwrap_or(u32::MAX);
+            framed.extend_from_slice(&length.to_le_bytes());
+            framed.extend_from_slice(record);
+        }
+        (self.busy, self.outdated) = (true, false);
+        Some(FileJob { file, write: Some((self.tail, framed, self.memory.len())) })
+    }
+
+    /// Takes over the result of a job.
+    pub(super) fn ended(&mut self, job: &FileJob, result: io::Result<()>) {
+        self.busy = false;
+        match (&job.write, result) {
+            (None, _) => self.stale = false,
+            (Some((_, framed, count)), Ok(())) if !self.outdated => {
+                for record in self.memory.drain(..count) {
+                    self.memory_bytes -= record.len();
+                }
+                self.tail += framed.len() as u64;
+                self.in_file += *count as u64;
+            }
+            // `tail` has not changed, so the next job overwrites what was written.
+            (Some(_), Ok(())) => self.stale = self.tail == 0,
+            (Some(_), Err(error)) => {
+                (self.refused, self.stale) = (true, self.tail == 0);
+                tracing::warn!(
+                    %error,
+                    "failed to write the outbox: task events are kept in memory"
+                );
+            }
+        }
     }
 
     /// Removes the oldest record, which has `length` bytes.
@@ -122,6 +168,10 @@ impl Outbox {
             }
         } else if let Some(record) = self.memory.pop_front() {
             self.memory_bytes -= record.len();
+            self.outdated = true;
+        }
+        if self.is_empty() {
+            (self.to_file, self.refused) = (false, false);
         }
     }
 
@@ -145,30 +195,69 @@ impl Outbox {
 
     /// The size of the records in bytes, in the file and in memory.
     pub(super) fn waiting(&self) -> u64 {
-        self.tail - self.head + self.memory_bytes as u64
-    }
-
-    fn append_to_file(&mut self, record: &[u8]) -> io::Result<()> {
-        let file = self.file.as_ref().ok_or(io::ErrorKind::NotFound)?;
-        if self.tail >= FILE_MAX {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        let length = u32::try_from(record.len()).map_err(io::Error::other)?;
-        let mut framed = Vec::with_capacity(4 + record.len());
-        framed.extend_from_slice(&length.to_le_bytes());
-        framed.extend_from_slice(record);
-        // If the write fails, `tail` does not change, so the next write overwrites a partial
-        // record.
-        file.write_all_at(&framed, self.tail)?;
-        self.tail += framed.len() as u64;
-        self.in_file += 1;
-        Ok(())
+        // Without the lengths in the file.
+        let in_file = (self.tail - self.head).saturating_sub(4 * self.in_file);
+        in_file + self.memory_bytes as u64
     }
 
     fn empty_file(&mut self) {
         (self.head, self.tail, self.in_file) = (0, 0, 0);
-        if let Some(file) = &self.file {
-            let _ = file.set_len(0);
+        // A job in progress would write behind the old end.
+        (self.stale, self.outdated) = (true, true);
+    }
+}
+
+/// The oldest record.
+#[derive(Debug)]
+pub(super) enum Front {
+    InMemory(Vec<u8>),
+    InFile { file: Arc<File>, head: u64, tail: u64 },
+}
+
+impl Front {
+    /// Its content. Blocks on the filesystem if it is in the file.
+    ///
+    /// # Errors
+    ///
+    /// An error if the file cannot be read or its content is damaged.
+    pub(super) fn read(self) -> io::Result<Vec<u8>> {
+        let (file, head, tail) = match self {
+            Self::InMemory(record) => return Ok(record),
+            Self::InFile { file, head, tail } => (file, head, tail),
+        };
+        let mut length = [0; 4];
+        file.read_exact_at(&mut length, head)?;
+        let length = u64::from(u32::from_le_bytes(length));
+        if head + 4 + length > tail {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a record of the outbox is longer than its file",
+            ));
+        }
+        let mut record = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+        file.read_exact_at(&mut record, head + 4)?;
+        Ok(record)
+    }
+}
+
+/// Something to be done with the file.
+#[derive(Debug)]
+pub(super) struct FileJob {
+    file: Arc<File>,
+    /// Where to write what, and how many records that is; `None` to truncate the file.
+    write: Option<(u64, Vec<u8>, usize)>,
+}
+
+impl FileJob {
+    /// Does it. Blocks on the filesystem.
+    ///
+    /// # Errors
+    ///
+    /// The error of the write.
+    pub(super) fn run(&self) -> io::Result<()> {
+        match &self.write {
+            Some((at, framed, _)) => self.file.write_all_at(framed, *at),
+            None => self.file.set_len(0),
         }
     }
 }

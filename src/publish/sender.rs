@@ -2,6 +2,7 @@
 //! sends them.
 
 use std::{
+    io,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
@@ -17,8 +18,9 @@ use super::{
     best_effort::BestEffort,
     connection::{Connection, Forwarded},
     event::{TaskEvent, nanoseconds, timestamp},
-    outbox::Outbox,
+    outbox::{Front, Outbox},
 };
+use crate::workers::{self, Work};
 
 /// Delay between the return of containerd and the first event sent to it. containerd keeps no
 /// history of events, so its clients need time to reconnect and subscribe before the replay.
@@ -38,6 +40,8 @@ struct Queue {
     namespace: String,
     /// Locked for one record at a time, never across an await.
     outbox: Mutex<Outbox>,
+    /// The time of the record that is being sent, which is the oldest; `None` if there is none.
+    sending: Mutex<Option<u64>>,
     /// Notified when a record is appended.
     filled: Notify,
     /// Notified when the outbox is empty.
@@ -78,6 +82,7 @@ impl Publisher {
         let queue = Arc::new(Queue {
             namespace: namespace.to_owned(),
             outbox: Mutex::new(Outbox::create(outbox)),
+            sending: Mutex::new(None),
             filled: Notify::new(),
             drained: Notify::new(),
             best_effort: BestEffort::default(),
@@ -100,6 +105,7 @@ impl Publisher {
         let Ok(record) = envelope.write_to_bytes() else { return };
         self.queue.lock().append(&record);
         self.queue.filled.notify_one();
+        Queue::tend_file(&self.queue);
     }
 
     /// Publishes an event that is not a task event and may be lost. `value` is a message of the
@@ -133,25 +139,37 @@ impl Publisher {
         result.map_err(|_| Unacknowledged(self.queue.lock().waiting()))
     }
 
-    /// The task events that are not acknowledged yet. Reads the oldest event from the outbox,
-    /// which is usually in the page cache.
+    /// The task events that are not acknowledged yet.
     #[must_use]
     pub fn unpublished(&self) -> Unpublished {
-        let (events, bytes, oldest) = {
-            let outbox = self.queue.lock();
-            // An unreadable record is ignored here, because the sender drops and logs it.
-            (outbox.records(), outbox.waiting(), outbox.front().ok().flatten())
-        };
-        let oldest = oldest.and_then(|record| Envelope::parse_from_bytes(&record).ok());
-        Unpublished {
-            events,
-            bytes,
-            oldest_ns: oldest.map(|envelope| nanoseconds(&envelope.timestamp)),
-        }
+        let outbox = self.queue.lock();
+        // Between two records the sender has none for a moment.
+        let sending = *self.queue.sending.lock().unwrap_or_else(PoisonError::into_inner);
+        let oldest_ns = sending.or_else(|| match outbox.front()? {
+            Front::InMemory(record) => time_of(&record),
+            Front::InFile { .. } => None,
+        });
+        Unpublished { events: outbox.records(), bytes: outbox.waiting(), oldest_ns }
     }
 }
 
+/// The time of a record, in nanoseconds since 1970; `None` if it does not decode.
+fn time_of(record: &[u8]) -> Option<u64> {
+    Some(nanoseconds(&Envelope::parse_from_bytes(record).ok()?.timestamp))
+}
+
 impl Queue {
+    /// Does what is to be done with the file of the outbox, on a thread that may block.
+    fn tend_file(queue: &Arc<Self>) {
+        let Some(job) = queue.lock().next_job() else { return };
+        let queue = queue.clone();
+        workers::detach(Work::File, move || {
+            let result = job.run();
+            queue.lock().ended(&job, result);
+            Self::tend_file(&queue);
+        });
+    }
+
     fn lock(&self) -> MutexGuard<'_, Outbox> {
         self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -161,12 +179,17 @@ impl Queue {
     async fn front(&self) -> Vec<u8> {
         loop {
             let front = self.lock().front();
-            match front {
-                Ok(Some(record)) => return record,
-                Ok(None) => {
+            let read = match front {
+                Some(Front::InMemory(record)) => return record,
+                Some(in_file) => workers::run(Work::File, || in_file.read()).await,
+                None => {
                     self.drained.notify_one();
                     self.filled.notified().await;
+                    continue;
                 }
+            };
+            match read.map_err(io::Error::other).and_then(|read| read) {
+                Ok(record) => return record,
                 Err(error) => {
                     let bytes = self.lock().skip_file();
                     tracing::error!(%error, bytes, "lost task events: failed to read them");
@@ -187,7 +210,7 @@ impl Sender {
 
 /// Sends the task events of the outbox.
 struct TaskEvents<'a> {
-    queue: &'a Queue,
+    queue: &'a Arc<Queue>,
     connection: Connection,
 }
 
@@ -195,9 +218,16 @@ impl TaskEvents<'_> {
     async fn run(&mut self) {
         loop {
             let record = self.queue.front().await;
+            self.set_sending(time_of(&record));
             self.deliver(&record).await;
             self.queue.lock().pop(record.len());
+            self.set_sending(None);
+            Queue::tend_file(self.queue);
         }
+    }
+
+    fn set_sending(&self, time: Option<u64>) {
+        *self.queue.sending.lock().unwrap_or_else(PoisonError::into_inner) = time;
     }
 
     /// Sends one record repeatedly, until containerd has acknowledged or refused it.
@@ -217,6 +247,8 @@ impl TaskEvents<'_> {
                     return;
                 }
                 Forwarded::Unreachable => {
+                    self.queue.lock().use_file();
+                    Queue::tend_file(self.queue);
                     // The first failure only shows that the connection is old: containerd may have
                     // been restarted long ago.
                     if reconnected {
