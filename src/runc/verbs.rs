@@ -141,6 +141,16 @@ impl Runc {
         self.root.join(id).exists()
     }
 
+    /// Removes the runtime's state of a container, for a runtime that cannot be run and a container
+    /// of which no process is left. Without this, the id could not be used again.
+    ///
+    /// # Errors
+    ///
+    /// The error of removing the directory.
+    pub fn forget_state(&self, id: &str) -> io::Result<()> {
+        std::fs::remove_dir_all(self.root.join(id))
+    }
+
     /// `create`: creates the container. Its init waits for `start`.
     ///
     /// # Errors

@@ -105,7 +105,7 @@ fn delete_state(
         return Ok(false);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let deleted = runtime.block_on(async {
         let mut child = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::child())?;
         let reap = async {
             loop {
@@ -114,11 +114,34 @@ fn delete_state(
             }
         };
         tokio::select! {
-            deleted = runc.delete(&arguments.id, true, Some(DELETE_TIMEOUT)) => deleted?,
-            () = reap => {}
+            deleted = runc.delete(&arguments.id, true, Some(DELETE_TIMEOUT)) => io::Result::Ok(deleted),
+            () = reap => Ok(Ok(())),
         }
-        Ok(true)
-    })
+    })?;
+    match deleted {
+        Err(error) if !error.is_answer() => {
+            warn("failed to delete the container with the OCI runtime", &error);
+            delete_without_runtime(&runc, &arguments.id, bundle)?;
+        }
+        other => other?,
+    }
+    Ok(true)
+}
+
+/// Kills the container's processes and removes the runtime's state. containerd runs this verb once,
+/// so what it leaves would stay, although the container has ended for containerd.
+fn delete_without_runtime(runc: &Runc, id: &str, bundle: &Bundle) -> Outcome {
+    let spec = bundle.spec()?;
+    let systemd = bundle.options()?.systemd_cgroup;
+    let is_dead = match bundle.init_pid() {
+        Some(init) => cgroup::kill_leftover(init, spec.cgroups_path(), systemd)?,
+        // Without a pid file it is not known what the runtime has started.
+        None => false,
+    };
+    if is_dead {
+        runc.forget_state(id)?;
+    }
+    Ok(())
 }
 
 /// Writes a warning to stderr, which containerd logs.

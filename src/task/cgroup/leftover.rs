@@ -1,5 +1,5 @@
 //! The cgroup that a create which died has left: the runtime makes it first, and records only later
-//! that the container exists.
+//! that the container exists. And that of a container which its runtime cannot delete.
 
 use std::{
     fs, io,
@@ -8,7 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{CgroupError, Version, mount::Mount};
+use nix::libc::SIGKILL;
+
+use super::{Cgroup, CgroupError, Version, mount::Mount};
 use crate::linux::cgroup::{Hierarchy, Memberships, members};
 
 /// The longest wait for the processes of the dead runtime, which end by themselves.
@@ -38,6 +40,36 @@ pub fn remove_leftover(cgroups_path: &str, systemd: bool) -> Result<(), CgroupEr
     let deadline = Instant::now() + GRACE;
     let failures = directories.filter_map(|directory| remove_by(&directory, deadline).err());
     failures.reduce(|first, _| first).map_or(Ok(()), Err)
+}
+
+/// Kills every process of the container with this init, if init is still in the cgroup
+/// `cgroups_path`, which [`remove_leftover`] then removes: for a runtime that cannot be run. Blocks
+/// for 300 ms at most. Returns whether no process of the container is left.
+///
+/// # Errors
+///
+/// [`CgroupError`] if the cgroup is shared with this process, or cannot be read.
+pub fn kill_leftover(init: i32, cgroups_path: &str, systemd: bool) -> Result<bool, CgroupError> {
+    let Some(path) = Location::parse(cgroups_path, systemd) else { return Ok(false) };
+    // The pid is from a file, and may be that of a process of others by now.
+    let Ok(memberships) = Memberships::of(init) else { return Ok(true) };
+    let is_there = |cgroup: &Path| match &path {
+        Location::Absolute(path) => cgroup == path,
+        Location::BelowOwn(path) => cgroup.ends_with(path),
+    };
+    if !memberships.iter().any(|(_, cgroup)| is_there(cgroup)) {
+        return Ok(true);
+    }
+    let cgroup = Cgroup::of_process(init)?;
+    let deadline = Instant::now() + GRACE;
+    loop {
+        match cgroup.signal(SIGKILL) {
+            Ok(0) | Err(CgroupError::NotFound { .. }) => return Ok(true),
+            Ok(_) if Instant::now() > deadline => return Ok(false),
+            Ok(_) => thread::sleep(PAUSE),
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Where a runtime puts the cgroup that `cgroupsPath` names.

@@ -11,7 +11,7 @@
 //!   oom          OOM kills, counted and watched
 //!   controllers  the enabled controllers (v2)
 //!   join         moves the shim itself into a cgroup (the option ShimCgroup)
-//!   leftover     removes the cgroup that a create which died has left
+//!   leftover     ends what is in a cgroup that no runtime can clean up, and removes it
 //! ```
 //!
 //! Call [`Cgroup::of_process`] right after create, while init waits for start. After init has
@@ -19,7 +19,7 @@
 //! cannot be found through it.
 //!
 //! This module never creates, changes or removes the cgroup of a container that exists (the OCI
-//! runtime does that), never makes an `inotify` instance (by default a node has 128 of them per
+//! runtime does that, unless it cannot be run), never makes an `inotify` instance (by default a node has 128 of them per
 //! user), and never starts a thread. All reads are blocking except those of [`OomWatch`], so
 //! callers run them on [`workers`](crate::workers).
 
@@ -45,7 +45,7 @@ mod tests;
 
 pub use error::CgroupError;
 pub use join::join;
-pub use leftover::remove_leftover;
+pub use leftover::{kill_leftover, remove_leftover};
 pub use oom::OomWatch;
 
 use std::sync::Arc;

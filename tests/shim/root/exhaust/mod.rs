@@ -142,8 +142,51 @@ fn assert_right(version: Version, shortage: Shortage, operation: Operation) {
     assert!(report.wrong.is_empty(), "{}", report.line());
 }
 
-/// Check that the exit of an exec comes although no thread can be made.
+/// Check that nothing is left of the container of a shim that was killed, although the verb `delete` can
+/// make neither a thread nor a process.
 #[test]
-fn an_exec_ends_although_no_thread_can_be_made() {
-    assert_right(Version::V1_7, Shortage::NoThread, Operation::ExecExit);
+fn a_dead_shim_leaves_nothing_although_no_process_can_be_made() {
+    assert_right(Version::V1_7, Shortage::NoThread, Operation::DeleteVerb);
+}
+
+/// Check the same if the runtime is gone.
+#[test]
+fn a_dead_shim_leaves_nothing_although_the_runtime_is_gone() {
+    assert_right(Version::V2_1, Shortage::RuntimeGone, Operation::DeleteVerb);
+}
+
+/// Check that the exit of init comes, and State is answered, while the disk of the bundle hangs.
+#[test]
+fn an_init_ends_although_the_disk_hangs() {
+    assert_right(Version::V1_7, Shortage::DiskHangs, Operation::InitExit);
+}
+
+/// Check that State is answered while an exec cannot start because the disk hangs.
+#[test]
+fn an_exec_waits_alone_for_a_disk_that_hangs() {
+    assert_right(Version::V2_1, Shortage::DiskHangs, Operation::Exec);
+}
+
+/// Check that a container can be frozen and thawed while the disk of its bundle hangs.
+#[test]
+fn a_pause_needs_no_disk() {
+    assert_right(Version::V2_1, Shortage::DiskHangs, Operation::Pause);
+}
+
+/// Check that a restart of containerd finds the task although the runtime does not answer.
+#[test]
+fn a_restart_finds_the_task_although_the_runtime_hangs() {
+    assert_right(Version::V2_1, Shortage::RuntimeHangs, Operation::Restart);
+}
+
+/// Check that the exit of an exec comes when containerd is back.
+#[test]
+fn an_exec_that_ended_while_containerd_was_away_is_reported() {
+    assert_right(Version::V1_7, Shortage::ContainerdAway, Operation::ExecExit);
+}
+
+/// Check that an exit comes although the kernel kills what asks for memory.
+#[test]
+fn a_kill_works_at_the_limit_of_memory() {
+    assert_right(Version::V2_1, Shortage::MemoryLimit, Operation::Kill);
 }
