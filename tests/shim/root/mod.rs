@@ -28,6 +28,7 @@ macro_rules! on_every_containerd {
 mod attack;
 mod chaos;
 mod checkpoint;
+mod clock;
 mod confined;
 mod control;
 mod crash;

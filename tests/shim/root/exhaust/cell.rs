@@ -40,7 +40,8 @@ pub(super) struct Cell {
 
 /// What is seen of the exits.
 enum Exit {
-    AtOnce(Duration),
+    /// While the shortage lasted, after the process was killed.
+    During(Duration),
     Afterwards(Duration),
     Lost,
 }
@@ -78,8 +79,9 @@ impl Cell {
         report.proof = lacks.prove(&scene);
         let kills_shim = self.operation == Operation::DeleteVerb;
         let prober = (!kills_shim).then(|| Prober::start(&probing, WEB));
+        let began = Instant::now();
         let answer = self.answer(&mut scene, &prepared, &lacks, report);
-        let exit = self.end(&mut scene, lacks, &answer, report);
+        let exit = self.end(&mut scene, lacks, &answer, began, report);
         let states = prober.map(Prober::stop);
         self.judge_states(states, report);
         self.judge_exit(&scene, &exit, report);
@@ -120,6 +122,7 @@ impl Cell {
         scene: &mut Scene,
         mut lacks: Applied,
         answer: &Answer,
+        began: Instant,
         report: &mut Report,
     ) -> Exit {
         let is_paused = self.operation == Operation::Pause
@@ -128,13 +131,15 @@ impl Cell {
         if self.operation != Operation::DeleteVerb {
             scene.init.kill();
         }
-        let begun = Instant::now();
+        let is_end =
+            matches!(self.operation, Operation::InitExit | Operation::Kill | Operation::DeleteVerb);
+        let begun = if is_end { began } else { Instant::now() };
         let seen = |scene: &Scene| self.has_exits(scene);
         if lacks.ended_early() {
             report.proof.iter_mut().for_each(|proof| proof.push_str(", until the shim asked"));
         }
         if scene.events.is_some() && scene.wait(AT_ONCE, seen).is_some() {
-            let exit = Exit::AtOnce(begun.elapsed());
+            let exit = Exit::During(begun.elapsed());
             lacks.lift(scene);
             return exit;
         }
@@ -177,7 +182,7 @@ impl Cell {
 
     fn judge_exit(self, scene: &Scene, exit: &Exit, report: &mut Report) {
         report.exit = match exit {
-            Exit::AtOnce(after) => format!("at once ({} ms)", after.as_millis()),
+            Exit::During(after) => format!("{} ms", after.as_millis()),
             Exit::Afterwards(after) => format!("{} ms after the end", after.as_millis()),
             Exit::Lost => "lost".to_owned(),
         };
@@ -198,16 +203,17 @@ impl Cell {
     /// Removes everything as an orchestrator does, and reports what is left.
     fn clean_up(self, scene: &Scene, report: &mut Report) {
         self.remove_second(scene, report);
-        let removed = scene.wait(CLIENT, |scene| {
+        let removed = scene.wait(scene.rest(CLIENT), |scene| {
             let remove = ["task", "rm", "--force", WEB];
-            let _ = scene.node.program(&remove).within(CLIENT).run_or_kill();
+            let _ = scene.node.program(&remove).within(scene.rest(CLIENT)).run_or_kill();
             scene.status().is_none()
         });
         if removed.is_none() {
             report.wrong.push("the task cannot be removed".to_owned());
         }
-        let _ = scene.node.program(&["container", "rm", WEB]).within(CLIENT).run_or_kill();
-        if scene.wait(GONE, |scene| scene.leftovers().is_empty()).is_none() {
+        let _ =
+            scene.node.program(&["container", "rm", WEB]).within(scene.rest(CLIENT)).run_or_kill();
+        if scene.wait(scene.rest(GONE), |scene| scene.leftovers().is_empty()).is_none() {
             report.left = scene.leftovers();
             report.wrong.push(format!("{} things left", report.left.len()));
         }
@@ -228,7 +234,7 @@ impl Cell {
             match deleted {
                 Ok(_) => break,
                 Err(failure) if is_absent(&failure.message) => break,
-                Err(failure) if begun.elapsed() > CALL => {
+                Err(failure) if begun.elapsed() > scene.rest(CALL) => {
                     report.wrong.push(format!("the second: {}", failure.message));
                     break;
                 }

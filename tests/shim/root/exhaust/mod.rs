@@ -185,8 +185,9 @@ fn an_exec_that_ended_while_containerd_was_away_is_reported() {
     assert_right(Version::V1_7, Shortage::ContainerdAway, Operation::ExecExit);
 }
 
-/// Check that an exit comes although the kernel kills what asks for memory.
+/// Check that nothing is left of the container of a shim that was killed, although the kernel kills
+/// what asks for memory.
 #[test]
-fn a_kill_works_at_the_limit_of_memory() {
-    assert_right(Version::V2_1, Shortage::MemoryLimit, Operation::Kill);
+fn a_dead_shim_leaves_nothing_at_the_limit_of_memory() {
+    assert_right(Version::V1_7, Shortage::MemoryLimit, Operation::DeleteVerb);
 }

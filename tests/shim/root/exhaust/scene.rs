@@ -29,7 +29,14 @@ pub(super) const PROBE: &str = "probe";
 /// The longest time of a client of containerd.
 pub(super) const CLIENT: Duration = Duration::from_secs(2);
 
+/// The longest time of a cell, by which its clean-up is limited.
+const CELL: Duration = Duration::from_secs(10);
+
+/// What the end of a cell takes after its clean-up, and what its clean-up has at least.
+const RESERVE: Duration = Duration::from_millis(500);
+
 pub(super) struct Scene {
+    begun: Instant,
     /// Unmounted before the daemon's directory is removed.
     pub(super) disk: Option<Disk>,
     /// `None` while there is no subscription.
@@ -53,6 +60,7 @@ pub(super) struct Plan {
 
 impl Scene {
     pub(super) fn set(plan: &Plan) -> Self {
+        let begun = Instant::now();
         let node = Containerd::start(plan.version);
         fs::create_dir(node.path("logs")).expect("our directory is writable");
         let disk = plan.disk.map(|ext4| Disk::mount(&node, ext4));
@@ -80,7 +88,12 @@ impl Scene {
         let shim = Process::new(connected.shim_pid);
         // The shell has its handler.
         deadline::until("the child of the shell", || !init.children().is_empty());
-        Self { disk, events: Some(events), node, shim, init, address, task }
+        Self { begun, disk, events: Some(events), node, shim, init, address, task }
+    }
+
+    /// What is left of the time of the cell, but no more than `most`.
+    pub(super) fn rest(&self, most: Duration) -> Duration {
+        most.min(CELL.saturating_sub(self.begun.elapsed() + RESERVE)).max(RESERVE)
     }
 
     /// Another connection to the shim.
@@ -248,7 +261,8 @@ impl Scene {
     /// The status of `web`, as `ctr task ls` prints it; `None` if there is no such task or no
     /// answer.
     pub(super) fn status(&self) -> Option<String> {
-        let listed = self.node.program(&["task", "ls"]).within(CLIENT).run_or_kill()?;
+        let list = self.node.program(&["task", "ls"]);
+        let listed = list.within(self.rest(CLIENT)).run_or_kill()?;
         let text = listed.stdout_text();
         let line = text.lines().find(|line| line.split_whitespace().next() == Some(WEB))?;
         line.split_whitespace().nth(2).map(str::to_owned)

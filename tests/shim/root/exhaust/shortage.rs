@@ -7,7 +7,7 @@ use std::{
     fs,
     io::Read as _,
     os::unix::net::UnixStream,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
@@ -17,7 +17,7 @@ use super::{
     disk::Frozen,
     scene::{NoRuntime, Scene},
 };
-use crate::harness::{Process, deadline};
+use crate::harness::{Process, containerd::is_unified, deadline};
 
 /// What is lacking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -222,9 +222,13 @@ fn use_all_descriptors(scene: &Scene) -> Applied {
     set_soft_limit(shim, &limit.to_string());
     let path = scene.address.trim_start_matches("unix://");
     let used = || i32::try_from(shim.descriptors().len()).unwrap_or(0);
-    let connections = (used()..limit).map(|_| UnixStream::connect(path).expect("it listens"));
-    let connections = connections.collect();
-    deadline::until("the last descriptor", || used() >= limit);
+    let mut connections = Vec::new();
+    // Repeated, because the shim may close a descriptor meanwhile.
+    deadline::within(Duration::from_secs(5), "the last descriptor", || {
+        let missing = used()..limit;
+        connections.extend(missing.map(|_| UnixStream::connect(path).expect("it listens")));
+        scene.wait(Duration::from_millis(500), |_| used() >= limit).is_some()
+    });
     Applied::Descriptors { shim, before, connections }
 }
 
@@ -246,56 +250,67 @@ pub(super) struct Limited {
     path: PathBuf,
     limit: &'static str,
     unlimited: &'static str,
-    /// A process that uses most of the memory.
-    hog: Option<Child>,
+    /// Processes that use most of the memory.
+    hogs: Vec<Child>,
 }
 
-/// The memory of that process, which is more than a shim has: the kernel kills the largest.
-const HOG_MIB: u64 = 48;
+/// The memory of each of two such processes: more than a shim has, as the kernel kills the largest,
+/// and less than what it adds for a runtime with the highest score, which is the limit.
+const HOG_MIB: u64 = 24;
 
 /// What the shim and its children can have beside it: less than a runtime needs.
 const REST: u64 = 1 << 20;
 
 impl Limited {
     fn pids(shim: Process) -> Self {
-        Self::new(shim, "pids", "pids.max", "1", "max")
+        let limited = Self::new(shim, "pids", "pids.max", "max");
+        limited.write("pids.max", "1");
+        limited
     }
 
     fn memory(shim: Process) -> Self {
-        let mut limited = Self::new(shim, "memory", "memory.limit_in_bytes", "-1", "-1");
+        let mut limited = match is_unified() {
+            true => Self::new(shim, "memory", "memory.max", "max"),
+            false => Self::new(shim, "memory", "memory.limit_in_bytes", "-1"),
+        };
         let path = limited.path();
         let script = format!(
             "echo $$ >{path}/cgroup.procs; exec perl -e '$|=1; $x=\"x\"x{}; print 1; \
                               sleep 60'",
             HOG_MIB << 20
         );
-        let mut hog = Command::new("sh");
-        let mut hog = hog.args(["-c", &script]).stdout(Stdio::piped()).spawn().expect("perl");
-        hog.stdout.take().expect("piped").read_exact(&mut [0]).expect("it has the memory");
-        limited.hog = Some(hog);
-        // Without caches, which the kernel would give back first.
-        limited.write("memory.force_empty", "0");
-        let usage = fs::read_to_string(limited.path.join("memory.usage_in_bytes"));
+        for _ in 0..2 {
+            let mut hog = Command::new("sh");
+            let mut hog = hog.args(["-c", &script]).stdout(Stdio::piped()).spawn().expect("perl");
+            hog.stdout.take().expect("piped").read_exact(&mut [0]).expect("it has the memory");
+            limited.hogs.push(hog);
+        }
+        // Without caches, which the kernel would give back first. It fails if there are too few.
+        let (reclaim, usage) = match is_unified() {
+            true => ("memory.reclaim", "memory.current"),
+            false => ("memory.force_empty", "memory.usage_in_bytes"),
+        };
+        let _ = fs::write(limited.path.join(reclaim), "8388608");
+        let usage = fs::read_to_string(limited.path.join(usage));
         let usage: u64 = usage.expect("our own cgroup").trim().parse().expect("a number");
         limited.write(limited.limit, &(usage + REST).to_string());
         limited
     }
 
-    fn new(
-        shim: Process,
-        controller: &str,
-        limit: &'static str,
-        value: &str,
-        unlimited: &'static str,
-    ) -> Self {
+    fn new(shim: Process, controller: &str, limit: &'static str, unlimited: &'static str) -> Self {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let name = format!("lookout-exhaust-{}-{number}", std::process::id());
-        let path = Path::new("/sys/fs/cgroup").join(controller).join(name);
-        fs::create_dir(&path).expect("cgroup v1 is mounted");
-        let limited = Self { path, limit, unlimited, hog: None };
+        let mut root = PathBuf::from("/sys/fs/cgroup");
+        match is_unified() {
+            true => fs::write(root.join("cgroup.subtree_control"), format!("+{controller}"))
+                .expect("the root has the controller"),
+            false => root.push(controller),
+        }
+        let path = root.join(name);
+        fs::create_dir(&path).expect("the hierarchy is mounted");
+        let limited = Self { path, limit, unlimited, hogs: Vec::new() };
         limited.write("cgroup.procs", &shim.pid.to_string());
-        limited.write(limit, value);
         limited
     }
 
@@ -327,16 +342,16 @@ impl Limited {
         killed.then(|| "write to 8 MiB: killed by the OOM killer".to_owned())
     }
 
-    /// Whether the kernel had to kill the hog for the shim's own needs, which ended the shortage.
+    /// Whether the kernel had to kill a hog for the shim's own needs, which ended the shortage.
     pub(super) fn ended_early(&mut self) -> bool {
-        self.hog.as_mut().is_some_and(|hog| !matches!(hog.try_wait(), Ok(None)))
+        self.hogs.iter_mut().any(|hog| !matches!(hog.try_wait(), Ok(None)))
     }
 }
 
 impl Drop for Limited {
     fn drop(&mut self) {
         let _ = fs::write(self.path.join(self.limit), self.unlimited);
-        if let Some(mut hog) = self.hog.take() {
+        for mut hog in std::mem::take(&mut self.hogs) {
             let _ = hog.kill();
             let _ = hog.wait();
         }
