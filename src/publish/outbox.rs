@@ -1,9 +1,9 @@
 //! The outbox: the task events that containerd has not acknowledged yet, in a queue.
 //!
 //! A new record is in memory. While containerd does not acknowledge records, or does so slowly, all
-//! of them are moved to a file, so that the memory is bounded however long that lasts. The file may be on a disk that
-//! hangs, so this type never writes to it: it hands out a [`FileJob`], one at a time, which a
-//! caller runs where it may block. Until a job has ended, its records stay in memory.
+//! of them are moved to a file, so that the memory is bounded however long that lasts. The file may
+//! be on a disk that hangs, so this type never writes to it: it hands out a [`FileJob`], one at a
+//! time, which a caller runs where it may block. Until a job has ended, its records stay in memory.
 //!
 //! Each record in the file consists of a length (4 bytes, little-endian) and as many bytes of
 //! content. The file is never fsynced, because it is used only by the shim that created it. It is

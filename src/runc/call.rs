@@ -14,15 +14,21 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{Runc, capture::Capture, error::RuntimeError, log, scratch::Scratch};
+use super::{
+    Runc,
+    capture::Capture,
+    error::RuntimeError,
+    log,
+    scratch::{DISK_MAX, Scratch},
+};
 use crate::{
     model::{Exit, RuntimeCall},
     sys::{nofile, process::SpawnAttr},
     workers::{self, Work},
 };
 
-/// The longest time that a call of the runtime waits for the bundle's disk.
-const DISK_MAX: Duration = Duration::from_millis(200);
+/// The longest time that an error waits for the runtime's log, which may be long.
+const LOG_MAX: Duration = Duration::from_secs(5);
 
 /// Cancels a call of the runtime: kills the runtime's whole process group. Clones cancel the same
 /// call.
@@ -81,7 +87,7 @@ impl Runc {
         // Without a directory, on a disk that is full or hangs, the call still runs, because a kill
         // or a delete must work then too. Its error then has to come from its output.
         let bundle = self.bundle.clone();
-        let scratch = on_disk(move || Scratch::make(&bundle)).await.ok();
+        let scratch = on_disk(DISK_MAX, move || Scratch::make(&bundle)).await.ok();
         let log = scratch.as_ref().map(|scratch| scratch.file("log.json"));
         let [stdin, stdout, stderr] = call.stdio;
         let spawn_error = |source| RuntimeError::Spawn { binary: binary.clone(), source };
@@ -137,7 +143,7 @@ impl Runc {
                 (&mut child.exit).await.ok()
             }
         };
-        match end {
+        let result = match end {
             CallEnd::Exited(_) => self.result_of_call(&binary, call.verb, exit, log, capture).await,
             CallEnd::TimedOut => Err(RuntimeError::TimedOut {
                 binary,
@@ -145,7 +151,11 @@ impl Runc {
                 after: call.deadline.unwrap_or_default(),
             }),
             CallEnd::Cancelled => Err(RuntimeError::Cancelled { verb: call.verb }),
+        };
+        if let Some(scratch) = scratch {
+            scratch.remove().await;
         }
+        result
     }
 
     /// The command of the runtime with its global flags, without a verb.
@@ -187,7 +197,7 @@ impl Runc {
             binary.display()
         );
         let read = match log.clone() {
-            Some(path) => Some(on_disk(move || log::last_error(&path)).await),
+            Some(path) => Some(on_disk(LOG_MAX, move || log::last_error(&path)).await),
             None => None,
         };
         let (message, logged) = match log.zip(read) {
@@ -208,11 +218,12 @@ impl Runc {
     }
 }
 
-/// Makes a call that a disk that hangs may delay, and waits for [`DISK_MAX`] at most.
+/// Makes a call that a disk that hangs may delay, and waits for `max` at most.
 async fn on_disk<T: Send + 'static>(
+    max: Duration,
     call: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    match tokio::time::timeout(DISK_MAX, workers::run(Work::File, call)).await {
+    match tokio::time::timeout(max, workers::run(Work::File, call)).await {
         Ok(ended) => ended.map_err(io::Error::other)?,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }

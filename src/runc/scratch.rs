@@ -7,12 +7,16 @@ use std::{
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
 use crate::workers::{self, Work};
 
-/// A new directory with mode 0700. It is removed with its files soon after it is dropped, on a
-/// thread for calls that may block.
+/// The longest time that a call of the runtime waits for the bundle's disk, before and after it.
+pub(super) const DISK_MAX: Duration = Duration::from_secs(1);
+
+/// A new directory with mode 0700. It is removed with its files by [`remove`](Self::remove), or
+/// soon after it is dropped.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
@@ -37,6 +41,14 @@ impl Scratch {
         }
     }
 
+    /// Removes the directory with its files. A disk that hangs is not waited for; then they are
+    /// removed when it answers.
+    pub async fn remove(mut self) {
+        let path = std::mem::take(&mut self.path);
+        let removed = workers::run(Work::File, move || drop(fs::remove_dir_all(path)));
+        let _ = tokio::time::timeout(DISK_MAX, removed).await;
+    }
+
     /// The path of a file in this directory.
     #[must_use]
     pub fn file(&self, name: &str) -> PathBuf {
@@ -47,6 +59,9 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let path = std::mem::take(&mut self.path);
+        if path.as_os_str().is_empty() {
+            return; // removed
+        }
         workers::detach(Work::File, move || drop(fs::remove_dir_all(path)));
     }
 }

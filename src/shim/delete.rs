@@ -114,7 +114,9 @@ fn delete_state(
             }
         };
         tokio::select! {
-            deleted = runc.delete(&arguments.id, true, Some(DELETE_TIMEOUT)) => io::Result::Ok(deleted),
+            deleted = runc.delete(&arguments.id, true, Some(DELETE_TIMEOUT)) => {
+                io::Result::Ok(deleted)
+            }
             () = reap => Ok(Ok(())),
         }
     })?;

@@ -61,10 +61,31 @@ pub(super) async fn start(
         }
         io = ProcessIo::open(&plan.stdio, plan.owner, identity, &shared.reaper) => io?,
     };
+    let files = ExecFiles::write(plan).await?;
+    let child = run(shared, plan, runc, cancel, &mut io, &files).await;
+    files.scratch.remove().await;
+    let child = child?;
+    // The output goes to the client only from here on: before, it could be the runtime's error
+    // message.
+    if let Err(error) = io.release().await {
+        // The client receives an error, so it would never end this process.
+        let _ = shared.reaper.raw_signal(child.pid, nix::libc::SIGKILL);
+        return Err(error.into());
+    }
+    Ok((io, child))
+}
+
+/// Runs the runtime's exec with these files.
+async fn run(
+    shared: &Shared,
+    plan: &ExecPlan,
+    runc: &Runc,
+    cancel: &Cancel,
+    io: &mut ProcessIo,
+    files: &ExecFiles,
+) -> Result<Child, TaskError> {
     let stdio = io.child();
     let socket = io.console_socket().map(Path::to_owned);
-    // The files are removed when this function returns, even after an error.
-    let files = ExecFiles::write(plan).await?;
     // Dropped after the observer has received the pid of the exec's process: until then it cannot
     // distinguish this process from those of the runtime.
     let call = plan.watched.as_ref().map(|watched| watched.runtime_call(Some(&plan.exec_id)));
@@ -78,7 +99,7 @@ pub(super) async fn start(
     // A short exec can end before its pid file is read. The guard makes the reaper keep that exit.
     let keep_exits = shared.reaper.keep_exits();
     if let Err(source) = runc.exec(&plan.container_id, arguments, cancel).await {
-        return Err(runtime_error("OCI runtime exec failed", source, &io));
+        return Err(runtime_error("OCI runtime exec failed", source, io));
     }
     let child = take_over(&shared.reaper, &files.pid, "exec").await?;
     drop(keep_exits);
@@ -86,14 +107,7 @@ pub(super) async fn start(
         watched.exec_started(&plan.exec_id, child.pid);
     }
     drop(call);
-    // The output goes to the client only from here on: before, it could be the runtime's error
-    // message.
-    if let Err(error) = io.release().await {
-        // The client receives an error, so it would never end this process.
-        let _ = shared.reaper.raw_signal(child.pid, nix::libc::SIGKILL);
-        return Err(error.into());
-    }
-    Ok((io, child))
+    Ok(child)
 }
 
 /// The two files of one call of the runtime's exec. They are in a directory of the call's own,
@@ -101,8 +115,7 @@ pub(super) async fn start(
 struct ExecFiles {
     process: PathBuf,
     pid: PathBuf,
-    /// Removes the files on drop.
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 impl ExecFiles {
@@ -118,7 +131,7 @@ impl ExecFiles {
             let process = scratch.file("process.json");
             regular_file::write(&process, &document).map_err(error(&process))?;
             let pid = scratch.file(&pid_file);
-            Ok::<_, BundleError>(Self { process, pid, _scratch: scratch })
+            Ok::<_, BundleError>(Self { process, pid, scratch })
         };
         blocking(Work::File, write).await
     }

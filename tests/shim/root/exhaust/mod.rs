@@ -142,8 +142,8 @@ fn assert_right(version: Version, shortage: Shortage, operation: Operation) {
     assert!(report.wrong.is_empty(), "{}", report.line());
 }
 
-/// Check that nothing is left of the container of a shim that was killed, although the verb `delete` can
-/// make neither a thread nor a process.
+/// Check that nothing is left of the container of a shim that was killed, although the verb
+/// `delete` can make neither a thread nor a process.
 #[test]
 fn a_dead_shim_leaves_nothing_although_no_process_can_be_made() {
     assert_right(Version::V1_7, Shortage::NoThread, Operation::DeleteVerb);

@@ -268,7 +268,7 @@ fn delete_verb(scene: &mut Scene, lacks: &Applied) -> Answer {
     fs::write(scene.node.path("verb"), script).expect("our directory is writable");
     scene.shim.kill();
     if scene.events.is_none() {
-        return Answer { failure: Some("nobody runs it".to_owned()), after: Duration::ZERO };
+        return Answer { failure: Some("not run".to_owned()), after: Duration::ZERO };
     }
     measured(scene.wait(AT_ONCE, |scene| scene.exit_of(WEB, WEB).is_some()), "no exit yet")
 }

@@ -32,8 +32,8 @@ pub(super) const CLIENT: Duration = Duration::from_secs(2);
 /// The longest time of a cell, by which its clean-up is limited.
 const CELL: Duration = Duration::from_secs(10);
 
-/// What the end of a cell takes after its clean-up, and what its clean-up has at least.
-const RESERVE: Duration = Duration::from_millis(500);
+/// What each step of the clean-up has at least: on a busy machine a cell takes longer.
+const STEP: Duration = Duration::from_secs(2);
 
 pub(super) struct Scene {
     begun: Instant,
@@ -93,7 +93,7 @@ impl Scene {
 
     /// What is left of the time of the cell, but no more than `most`.
     pub(super) fn rest(&self, most: Duration) -> Duration {
-        most.min(CELL.saturating_sub(self.begun.elapsed() + RESERVE)).max(RESERVE)
+        most.min(CELL.saturating_sub(self.begun.elapsed()).max(STEP))
     }
 
     /// Another connection to the shim.
@@ -189,8 +189,8 @@ fn log_of(node: &Containerd) -> PathBuf {
 ///
 /// * `verb`: a script that the shim's `delete` reads before it begins;
 /// * `hang`: while it exists, the runtime does nothing;
-/// * the runtime is chosen first when memory is short, as on a node where containerd's unit protects
-///   the shims.
+/// * the runtime is killed first when memory is short, as on a node where containerd's unit
+///   protects the shims.
 fn put_wrappers(node: &Containerd, shim: Implementation) {
     let (name, binary) = match shim {
         Implementation::Ours => ("containerd-shim-lookout-v2", PathBuf::from(tools::SHIM)),
