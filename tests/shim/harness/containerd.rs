@@ -21,7 +21,6 @@ mod program;
 mod shim;
 
 use std::{
-    collections::BTreeMap,
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
@@ -45,7 +44,7 @@ pub(crate) use program::{Output, Program, Running};
 pub(crate) use shim::Holdings;
 
 use super::{
-    Process, Task, deadline, schema,
+    Process, deadline, schema,
     tools::{SHIM, tool},
 };
 
@@ -458,40 +457,6 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
     /// The path of the OCI runtime of containers that do not name one.
     pub(crate) fn runtime_binary(&self) -> String {
         self.runtime.binary().to_string_lossy().into_owned()
-    }
-
-    /// The socket files of the shims that exist now.
-    pub(crate) fn sockets(&self) -> Vec<PathBuf> {
-        leftovers::entries(Path::new("/run/containerd/s"))
-    }
-
-    /// The running shims of this daemon, by the id that they were started for.
-    pub(crate) fn shims(&self) -> BTreeMap<String, Process> {
-        shim::all(&self.socket())
-    }
-
-    /// The shim that was started for `id`.
-    pub(crate) fn shim(&self, id: &str) -> Process {
-        self.shims().remove(id).unwrap_or_else(|| panic!("no shim for {id}: {:?}", self.shims()))
-    }
-
-    /// A connection to the Task service of the shim of `id`, as containerd opens it.
-    pub(crate) fn task_service(&self, id: &str) -> Task {
-        let (address, version) = self.task_address(id);
-        Task::connect(&address, version).expect("the shim listens").of_namespace(&self.namespace)
-    }
-
-    /// The address of the shim of `id` and the version of its Task service, from the file in which
-    /// the shim or this version of containerd has written it.
-    pub(crate) fn task_address(&self, id: &str) -> (String, i64) {
-        let bundle = self.bundle(id);
-        if let Ok(address) = fs::read_to_string(bundle.join("address")) {
-            return (address, 2);
-        }
-        let text = fs::read(bundle.join("bootstrap.json")).expect("containerd writes it");
-        let answer: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
-        let address = answer["address"].as_str().expect("an address").to_owned();
-        (address, answer["version"].as_i64().expect("a version"))
     }
 
     /// The daemon's pid; `None` while it does not run.

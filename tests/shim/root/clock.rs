@@ -45,6 +45,9 @@ fn a_step_of_the_wall_clock_changes_neither_order_nor_durations() {
     let events = containerd.events();
     let subscriber = containerd.subscribe();
     containerd.detached("c", &[], &["sleep", "1000"]);
+    // The programs are loaded for the first container, which takes long in an emulated guest.
+    let begins = |event: &ObservedEvent| event.runs(&["sleep", "1000"]);
+    subscriber.wait(Duration::from_secs(60), "the start of init", begins);
     let mut clock = Clock { offset_secs: 0 };
     let mut numbers = Vec::new();
     for (code, step) in [(3, 0), (4, -3600), (5, 7200), (6, -3600)] {

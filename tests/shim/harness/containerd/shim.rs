@@ -1,11 +1,49 @@
-//! Information about the shims of one daemon, from `/proc`.
+//! The shims of one daemon: their processes, from `/proc`, and connections to them.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
-use super::Containerd;
-use crate::harness::Process;
+use super::{Containerd, leftovers};
+use crate::harness::{Process, Task};
 
 impl Containerd {
+    /// The socket files of the shims that exist now.
+    pub(crate) fn sockets(&self) -> Vec<PathBuf> {
+        leftovers::entries(Path::new("/run/containerd/s"))
+    }
+
+    /// The running shims of this daemon, by the id that they were started for.
+    pub(crate) fn shims(&self) -> BTreeMap<String, Process> {
+        all(&self.socket())
+    }
+
+    /// The shim that was started for `id`.
+    pub(crate) fn shim(&self, id: &str) -> Process {
+        self.shims().remove(id).unwrap_or_else(|| panic!("no shim for {id}: {:?}", self.shims()))
+    }
+
+    /// A connection to the Task service of the shim of `id`, as containerd opens it.
+    pub(crate) fn task_service(&self, id: &str) -> Task {
+        let (address, version) = self.task_address(id);
+        Task::connect(&address, version).expect("the shim listens").of_namespace(&self.namespace)
+    }
+
+    /// The address of the shim of `id` and the version of its Task service, from the file in which
+    /// the shim or this version of containerd has written it.
+    pub(crate) fn task_address(&self, id: &str) -> (String, i64) {
+        let bundle = self.bundle(id);
+        if let Ok(address) = fs::read_to_string(bundle.join("address")) {
+            return (address, 2);
+        }
+        let text = fs::read(bundle.join("bootstrap.json")).expect("containerd writes it");
+        let answer: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+        let address = answer["address"].as_str().expect("an address").to_owned();
+        (address, answer["version"].as_i64().expect("a version"))
+    }
+
     /// containerd's own shim, of the daemon's version.
     pub(crate) fn stock_shim(&self) -> PathBuf {
         self.tool("containerd-shim-runc-v2")
@@ -31,13 +69,13 @@ impl Holdings {
             *descriptors.entry(kind).or_default() += 1;
         }
         let threads =
-            std::fs::read_dir(format!("/proc/{}/task", shim.pid)).into_iter().flatten().count();
+            fs::read_dir(format!("/proc/{}/task", shim.pid)).into_iter().flatten().count();
         Self { threads, children: shim.children().len(), descriptors }
     }
 }
 
 /// The running shims of the daemon at this socket, by the id that they were started for.
-pub(super) fn all(socket: &str) -> BTreeMap<String, Process> {
+fn all(socket: &str) -> BTreeMap<String, Process> {
     let shims = Process::all().into_iter().filter_map(|process| {
         let words = process.command_line();
         let after = |flag: &str| words.iter().skip_while(|word| *word != flag).nth(1);
