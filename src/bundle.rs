@@ -72,6 +72,35 @@ struct ExitFile {
     exited_at: String,
 }
 
+impl ExitFile {
+    fn of(exit: &Exit) -> Self {
+        let at = exit.timestamp.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let exited_at = format!("{}.{:09}", at.as_secs(), at.subsec_nanos());
+        let signal = match exit.ended {
+            Ended::Signal(signal) => Some(signal),
+            Ended::Code(_) => None,
+        };
+        Self { pid: exit.pid, exit_status: exit.status(), signal, exited_at }
+    }
+
+    /// The exit that the file describes; `None` if a value is invalid.
+    fn exit(&self) -> Option<Exit> {
+        let (seconds, nanoseconds) = self.exited_at.split_once('.')?;
+        let (seconds, nanoseconds) = (seconds.parse().ok()?, nanoseconds.parse().ok()?);
+        // The numbers come from a file, and `Duration::new` panics if the nanoseconds overflow the
+        // seconds.
+        if seconds > LAST_SECOND || nanoseconds >= NANOSECONDS_PER_SECOND {
+            return None;
+        }
+        let timestamp = SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanoseconds))?;
+        let ended = match self.signal {
+            Some(signal) => Ended::Signal(signal),
+            None => Ended::Code(u8::try_from(self.exit_status).ok()?),
+        };
+        Some(Exit { timestamp, pid: self.pid, ended })
+    }
+}
+
 impl Bundle {
     /// The bundle at `path`. Does not access the file system.
     pub fn new(path: impl Into<PathBuf>) -> Self {
@@ -167,14 +196,7 @@ impl Bundle {
     ///
     /// [`BundleError`] if the file cannot be written.
     pub fn write_exit(&self, exit: &Exit) -> Result<(), BundleError> {
-        let at = exit.timestamp.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let exited_at = format!("{}.{:09}", at.as_secs(), at.subsec_nanos());
-        let signal = match exit.ended {
-            Ended::Signal(signal) => Some(signal),
-            Ended::Code(_) => None,
-        };
-        let file = ExitFile { pid: exit.pid, exit_status: exit.status(), signal, exited_at };
-        self.write_json("exit.json.new", &file)?;
+        self.write_json("exit.json.new", &ExitFile::of(exit))?;
         let path = self.path.join("exit.json");
         fs::rename(self.path.join("exit.json.new"), &path).map_err(|source| BundleError {
             action: "write",
@@ -187,20 +209,7 @@ impl Bundle {
     /// is invalid.
     #[must_use]
     pub fn exit(&self) -> Option<Exit> {
-        let file: ExitFile = self.read_json("exit.json").ok()?;
-        let (seconds, nanoseconds) = file.exited_at.split_once('.')?;
-        let (seconds, nanoseconds) = (seconds.parse().ok()?, nanoseconds.parse().ok()?);
-        // The numbers come from a file, and `Duration::new` panics if the nanoseconds overflow the
-        // seconds.
-        if seconds > LAST_SECOND || nanoseconds >= NANOSECONDS_PER_SECOND {
-            return None;
-        }
-        let timestamp = SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanoseconds))?;
-        let ended = match file.signal {
-            Some(signal) => Ended::Signal(signal),
-            None => Ended::Code(u8::try_from(file.exit_status).ok()?),
-        };
-        Some(Exit { timestamp, pid: file.pid, ended })
+        self.read_json::<ExitFile>("exit.json").ok()?.exit()
     }
 
     /// Writes the `unix://` address of the shim to `address`.
@@ -257,11 +266,48 @@ impl Bundle {
 /// The error of reading the file. `InvalidData`, with the beginning of the file, if it is not a
 /// pid.
 pub fn read_pid(path: &Path) -> io::Result<i32> {
-    let bytes = regular_file::read(path, PID_FILE_MAX)?;
-    let text = String::from_utf8_lossy(&bytes);
+    parse_pid(&regular_file::read(path, PID_FILE_MAX)?)
+}
+
+fn parse_pid(bytes: &[u8]) -> io::Result<i32> {
+    let text = String::from_utf8_lossy(bytes);
     let not_a_pid =
         || io::Error::new(io::ErrorKind::InvalidData, format!("{text:.40?} is not a pid"));
     text.trim().parse().map_err(|_| not_a_pid())
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing {
+    use super::{ExitFile, LAST_SECOND, Options, Spec, SystemTime, parse_pid};
+
+    /// Reads a file of the bundle. The first byte chooses the file.
+    pub(crate) fn files(bytes: &[u8]) {
+        let Some((file, text)) = bytes.split_first() else { return };
+        match file {
+            b'c' => {
+                let Ok(spec) = serde_json::from_slice::<Spec>(text) else { return };
+                assert!(spec.cgroups_path().len() <= text.len());
+                let _ = (spec.owns_pid_namespace(), spec.group());
+            }
+            b'o' => {
+                let Ok(read) = serde_json::from_slice::<Options>(text) else { return };
+                let again = serde_json::to_vec(&read).expect("it consists of text and numbers");
+                assert_eq!(serde_json::from_slice::<Options>(&again).expect("written by us"), read);
+            }
+            b'e' => exit(text),
+            b'p' => drop(parse_pid(text)),
+            _ => {}
+        }
+    }
+
+    fn exit(text: &[u8]) {
+        let file = serde_json::from_slice::<ExitFile>(text);
+        let Some(exit) = file.ok().and_then(|file| file.exit()) else { return };
+        let since = exit.timestamp.duration_since(SystemTime::UNIX_EPOCH).expect("not before 1970");
+        assert!(since.as_secs() <= LAST_SECOND);
+        assert_eq!(ExitFile::of(&exit).exit(), Some(exit));
+        let _ = exit.status();
+    }
 }
 
 #[cfg(test)]

@@ -76,6 +76,14 @@ pub(crate) fn unshifted(clock: ClockId, shift_ns: i64) -> u64 {
     })
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing {
+    /// Parses the offsets of a time namespace.
+    pub(crate) fn offsets(bytes: &[u8]) {
+        let _ = super::parse(String::from_utf8_lossy(bytes));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

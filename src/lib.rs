@@ -7,6 +7,7 @@
 //! only.
 //!
 //! ```text
+//! fuzzing     L the targets of the fuzzer; only in tests and with the feature `fuzzing`
 //! cli           the command `lookout`: parses arguments, asks shims or the daemon, prints answers
 //! daemon        one process for each node or user: serves the registry, follows the shims
 //! client        finds shims and the daemon, follows their events, writes JSON
@@ -80,6 +81,9 @@ cfg_if::cfg_if! {
     if #[cfg(target_os = "linux")] {
         pub mod accept;
         pub mod bundle;
+        #[cfg(any(test, feature = "fuzzing"))]
+        #[doc(hidden)]
+        pub mod fuzzing;
         pub mod linux;
         pub mod log;
         pub mod publish;

@@ -203,11 +203,34 @@ fn read(path: &Path) -> Option<Registration> {
     if text.len() as u64 > FILE_MAX {
         return None;
     }
-    let mut read: Registration = serde_json::from_slice(&text).ok()?;
+    parse(&text)
+}
+
+fn parse(text: &[u8]) -> Option<Registration> {
+    let mut read: Registration = serde_json::from_slice(text).ok()?;
     if read.address.starts_with('/') {
         read.address.insert_str(0, "unix://");
     }
     Some(read)
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing {
+    use std::path::Path;
+
+    use super::{Registration, parse, path};
+
+    /// Reads a registration, and makes a path from its strings.
+    pub(crate) fn file(bytes: &[u8]) {
+        let Some(read) = parse(bytes) else { return };
+        assert!(!read.address.starts_with('/'));
+        let again = serde_json::to_vec(&read).expect("it consists of text and numbers");
+        assert_eq!(parse(&again).as_ref(), Some(&read));
+        if let Ok(path) = path(Path::new("/run"), &read.epoch, &read.version) {
+            assert_eq!(path.components().count(), 5);
+        }
+        let _ = Registration::is_alive(&read);
+    }
 }
 
 #[cfg(test)]

@@ -275,6 +275,51 @@ impl Frames {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing {
+    use containerd_shim_protos::ttrpc::proto::GenMessage;
+    use tokio::runtime::{Builder, Runtime};
+
+    use super::{Frames, HEADER_LENGTH, Header};
+
+    /// Gives a stream of messages to the limits, whole and in parts, and to the crate `ttrpc`. The
+    /// first byte is the length of the parts.
+    pub(crate) fn messages(bytes: &[u8]) {
+        thread_local! {
+            static RUNTIME: Runtime = Builder::new_current_thread().build().expect("no driver");
+        }
+        let Some((&part, stream)) = bytes.split_first() else { return };
+        let whole = headers(stream, stream.len());
+        assert_eq!(whole, headers(stream, part.into()));
+        let mut rest = stream;
+        for header in whole {
+            // It waits for nothing: all bytes are there.
+            let read = RUNTIME.with(|runtime| runtime.block_on(GenMessage::read_from(&mut rest)));
+            // The rest is cut off, or the body is longer than the crate allows.
+            let Ok(message) = read else { break };
+            let of_crate = Header {
+                id: message.header.stream_id,
+                kind: message.header.type_,
+                flags: message.header.flags,
+            };
+            assert_eq!(header, of_crate);
+        }
+    }
+
+    fn headers(stream: &[u8], part: usize) -> Vec<Header> {
+        let mut frames = Frames::default();
+        let mut found = Vec::new();
+        for mut part in stream.chunks(part.max(1)) {
+            while !part.is_empty() {
+                found.extend(frames.advance(&mut part));
+            }
+        }
+        assert!(frames.is_between() == (frames.unfinished() == 0));
+        assert!(frames.unfinished() <= stream.len().max(HEADER_LENGTH));
+        found
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

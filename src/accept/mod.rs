@@ -5,6 +5,9 @@
 
 mod limits;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use limits::fuzzing;
+
 pub use limits::Connection;
 
 use std::{

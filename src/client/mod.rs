@@ -16,6 +16,8 @@
 mod batch;
 pub mod daemon;
 mod follow;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub mod json;
 mod shim;
 mod shims;

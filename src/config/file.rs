@@ -74,13 +74,13 @@ fn line_of(path: &Path, pattern: &str) -> Option<usize> {
 }
 
 /// Why a configuration file could not be parsed.
-enum ParseError {
+pub(super) enum ParseError {
     Syntax(Box<dyn std::error::Error + Send + Sync>),
     /// The value of this key has a type that no key accepts, such as a table.
     Key(String),
 }
 
-fn parse_toml(text: &str) -> Result<Vec<(String, String)>, ParseError> {
+pub(super) fn parse_toml(text: &str) -> Result<Vec<(String, String)>, ParseError> {
     let table: toml::Table = text.parse().map_err(|error| ParseError::Syntax(Box::new(error)))?;
     table
         .into_iter()
@@ -106,7 +106,7 @@ fn toml_value_text(value: &toml::Value) -> Option<String> {
     }
 }
 
-fn parse_json(text: &str) -> Result<Vec<(String, String)>, ParseError> {
+pub(super) fn parse_json(text: &str) -> Result<Vec<(String, String)>, ParseError> {
     let object: serde_json::Map<String, serde_json::Value> =
         serde_json::from_str(text).map_err(|error| ParseError::Syntax(Box::new(error)))?;
     object

@@ -13,6 +13,8 @@
 //! not watch the file.
 
 mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod key;
 mod pattern;
 mod settings;

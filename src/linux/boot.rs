@@ -19,7 +19,7 @@ pub fn boot_id() -> io::Result<u32> {
         .ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-fn parse(text: &[u8]) -> Option<u32> {
+pub(super) fn parse(text: &[u8]) -> Option<u32> {
     u32::from_str_radix(str::from_utf8(text.get(..8)?).ok()?, 16).ok()
 }
 

@@ -18,6 +18,8 @@
 
 mod boot;
 pub mod cgroup;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub mod mountinfo;
 pub mod namespace;
 pub(crate) mod partitions;

@@ -58,7 +58,7 @@ fn inode_of(process: &str, kind: Kind) -> io::Result<u32> {
 }
 
 /// Parses the text of a link, such as `pid:[4026531836]` (`ns_get_name`, fs/nsfs.c).
-fn parse(text: &[u8], name: &str) -> Option<u32> {
+pub(super) fn parse(text: &[u8], name: &str) -> Option<u32> {
     let text = str::from_utf8(text).ok()?;
     text.strip_prefix(name)?.strip_prefix(":[")?.strip_suffix(']')?.parse().ok()
 }

@@ -9,7 +9,7 @@ pub(crate) fn names() -> HashMap<(u64, u64), String> {
 
 /// Each line has major, minor, blocks and name. A line that cannot be parsed, such as the header,
 /// is skipped.
-fn parse(content: &[u8]) -> HashMap<(u64, u64), String> {
+pub(super) fn parse(content: &[u8]) -> HashMap<(u64, u64), String> {
     let mut names = HashMap::new();
     for line in content.split(|byte| *byte == b'\n').filter_map(|line| str::from_utf8(line).ok()) {
         let mut words = line.split_ascii_whitespace();

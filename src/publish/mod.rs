@@ -21,6 +21,10 @@ mod best_effort;
 mod connection;
 mod event;
 mod outbox;
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use outbox::fuzzing;
+
 mod sender;
 
 pub use event::{TaskEvent, timestamp};

@@ -64,8 +64,13 @@ impl Outbox {
                 "failed to create the outbox: task events are kept in memory"
             );
         }
+        Self { file: file.ok().map(Arc::new), ..Self::in_memory() }
+    }
+
+    /// An empty outbox without a file.
+    fn in_memory() -> Self {
         Self {
-            file: file.ok().map(Arc::new),
+            file: None,
             head: 0,
             tail: 0,
             in_file: 0,
@@ -259,6 +264,99 @@ impl FileJob {
             Some((at, framed, _)) => self.file.write_all_at(framed, *at),
             None => self.file.set_len(0),
         }
+    }
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing {
+    use std::{collections::VecDeque, fs::File, os::unix::fs::FileExt as _, sync::Arc};
+
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+
+    use super::{FILE_MAX, FileJob, MEMORY_MAX, Outbox};
+
+    /// Appends, sends and damages records as the bytes say, and compares the outbox with a queue.
+    pub(crate) fn journal(bytes: &[u8]) {
+        let file: File = memfd_create("fuzz", MFdFlags::MFD_CLOEXEC).expect("Linux has it").into();
+        let mut outbox = Outbox { file: Some(Arc::new(file)), ..Outbox::in_memory() };
+        let mut model = VecDeque::new();
+        let mut job = None;
+        let mut rest = bytes;
+        while let Some((step, after)) = rest.split_first() {
+            rest = after;
+            match step {
+                b'a' => {
+                    let length = usize::from(rest.first().copied().unwrap_or_default());
+                    let (record, after) = rest.split_at(length.min(rest.len()));
+                    (rest, _) = (after, outbox.append(record));
+                    model.push_back(record.to_vec());
+                }
+                b's' => {
+                    let front =
+                        outbox.front().map(|front| front.read().expect("the file is not damaged"));
+                    assert_eq!(front, model.pop_front());
+                    if let Some(record) = front {
+                        outbox.pop(record.len());
+                    }
+                }
+                b'u' => outbox.use_file(),
+                // Records come and are sent while a job runs.
+                b'j' => {
+                    job = match job.take() {
+                        None => outbox.next_job(),
+                        Some(job) => end(&mut outbox, &job),
+                    }
+                }
+                // As if the disk were full: later records stay in memory.
+                b'f' => outbox.tail = outbox.tail.max(FILE_MAX * u64::from(outbox.head == 0)),
+                b'd' => return damaged(outbox, rest),
+                _ => {}
+            }
+            if outbox.tail >= FILE_MAX {
+                return full(outbox, rest);
+            }
+            assert_eq!(outbox.records(), model.len() as u64);
+            assert_eq!(outbox.is_empty(), model.is_empty());
+        }
+    }
+
+    fn end(outbox: &mut Outbox, job: &FileJob) -> Option<FileJob> {
+        outbox.ended(job, job.run());
+        None
+    }
+
+    /// The file has other bytes than were written: the sender skips it, and nothing else.
+    fn damaged(mut outbox: Outbox, bytes: &[u8]) {
+        if let Some(file) = &outbox.file {
+            file.write_all_at(bytes, outbox.head).expect("it is in memory");
+        }
+        let in_memory = outbox.memory.len() as u64;
+        while outbox.head < outbox.tail {
+            match outbox.front().expect("it is not empty").read() {
+                Ok(record) => outbox.pop(record.len()),
+                Err(_) => drop(outbox.skip_file()),
+            }
+        }
+        assert_eq!(outbox.records(), in_memory);
+    }
+
+    /// The file is full, so records are kept in memory, up to a limit.
+    fn full(mut outbox: Outbox, bytes: &[u8]) {
+        let record = bytes.repeat(1 + (64 << 10) / (bytes.len() + 1));
+        let before = outbox.memory.len() as u64;
+        outbox.use_file();
+        for _ in 0..20 {
+            outbox.append(&record);
+            assert!(outbox.next_job().is_none_or(|job| job.write.is_none()));
+        }
+        assert!(outbox.memory_bytes <= MEMORY_MAX);
+        assert_eq!(outbox.memory.len() as u64 - before + outbox.lost, 20);
+        outbox.skip_file();
+        while let Some(front) = outbox.front() {
+            let record = front.read().expect("it is in memory");
+            outbox.pop(record.len());
+        }
+        assert!(outbox.is_empty() && outbox.waiting() == 0);
     }
 }
 

@@ -289,21 +289,7 @@ impl Store {
         if end < text.len() {
             self.file.set_len(end as u64)?;
         }
-        let mut read = ReadRegistry::default();
-        let mut lines = 0;
-        // The first line must be a `Begin` of the known schema. Without it, the ids that were used
-        // before are not known.
-        let has_begun =
-            |line: &[Change]| matches!(line, [Change::Begin { schema: FILE_SCHEMA, .. }]);
-        for line in text[..end].split_inclusive_mut(|byte| *byte == b'\n') {
-            lines += 1;
-            match decode_line(line) {
-                Some(changes) if lines > 1 || has_begun(&changes) => {
-                    changes.into_iter().for_each(|change| read.registry.apply(change));
-                }
-                _ => read.damaged_lines += 1,
-            }
-        }
+        let (read, lines) = parse_file(&mut text[..end]);
         (self.length, self.synced_length, self.lines) = (end as u64, end as u64, lines);
         Ok(read)
     }
@@ -314,6 +300,25 @@ struct ReadRegistry {
     registry: Registry,
     /// How many lines of the file are damaged.
     damaged_lines: usize,
+}
+
+/// The registry in the lines of its file, and the number of these lines. Overwrites bytes of `text`.
+fn parse_file(text: &mut [u8]) -> (ReadRegistry, usize) {
+    let mut read = ReadRegistry::default();
+    let mut lines = 0;
+    // The first line must be a `Begin` of the known schema. Without it, the ids that were used
+    // before are not known.
+    let has_begun = |line: &[Change]| matches!(line, [Change::Begin { schema: FILE_SCHEMA, .. }]);
+    for line in text.split_inclusive_mut(|byte| *byte == b'\n') {
+        lines += 1;
+        match decode_line(line) {
+            Some(changes) if lines > 1 || has_begun(&changes) => {
+                changes.into_iter().for_each(|change| read.registry.apply(change));
+            }
+            _ => read.damaged_lines += 1,
+        }
+    }
+    (read, lines)
 }
 
 /// The bytes of a line before the digits of its checksum, and those after these digits.
@@ -384,6 +389,9 @@ fn open_for_append(path: &Path) -> io::Result<File> {
     open.append(true).create(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
     open.open(path)
 }
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 
 #[cfg(test)]
 mod tests;

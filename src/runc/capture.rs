@@ -6,7 +6,7 @@ use std::{convert::Infallible, io, os::fd::OwnedFd};
 use tokio::net::unix::pipe::Receiver;
 
 /// The number of bytes that are kept from the end of the output, to be quoted in an error.
-const KEPT_BYTES: usize = 4096;
+pub(super) const KEPT_BYTES: usize = 4096;
 
 /// The read end of a pipe that is a runtime's stdout and stderr.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(super) struct Capture {
 
 /// The last [`KEPT_BYTES`] bytes of a stream.
 #[derive(Debug, Default)]
-struct Tail {
+pub(super) struct Tail {
     kept: Vec<u8>,
     cut: bool,
 }
@@ -47,9 +47,7 @@ impl Capture {
     /// dropped.
     pub(super) fn text(mut self) -> String {
         self.read_now();
-        let text = String::from_utf8_lossy(&self.tail.kept);
-        let text = text.trim();
-        if self.tail.cut { format!("…{text}") } else { text.to_owned() }
+        self.tail.text()
     }
 
     /// Reads the bytes that are in the pipe now. Returns false at the end of the stream.
@@ -67,11 +65,18 @@ impl Capture {
 
 impl Tail {
     /// Appends bytes, and drops older bytes beyond [`KEPT_BYTES`] from the front.
-    fn push(&mut self, bytes: &[u8]) {
+    pub(super) fn push(&mut self, bytes: &[u8]) {
         self.kept.extend_from_slice(bytes);
         if let Some(over) = self.kept.len().checked_sub(KEPT_BYTES).filter(|over| *over > 0) {
             self.kept.drain(..over);
             self.cut = true;
         }
+    }
+
+    /// The bytes as text, without white space around it. Begins with `…` if bytes were dropped.
+    pub(super) fn text(&self) -> String {
+        let text = String::from_utf8_lossy(&self.kept);
+        let text = text.trim();
+        if self.cut { format!("…{text}") } else { text.to_owned() }
     }
 }

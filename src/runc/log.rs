@@ -22,9 +22,13 @@ struct LogLine {
 ///
 /// Lines that are not JSON objects are ignored.
 pub(super) fn last_error(log: &Path) -> io::Result<Option<String>> {
-    let bytes = regular_file::read_end(log, LOG_MAX)?;
-    let lines = bytes.rsplit(|byte| *byte == b'\n');
+    Ok(last_error_in(&regular_file::read_end(log, LOG_MAX)?))
+}
+
+/// As [`last_error`], in the text of the log.
+pub(super) fn last_error_in(text: &[u8]) -> Option<String> {
+    let lines = text.rsplit(|byte| *byte == b'\n');
     let mut parsed = lines.filter_map(|line| serde_json::from_slice::<LogLine>(line).ok());
     let error = parsed.find(|line| line.level == "error" || line.level == "fatal");
-    Ok(error.map(|line| line.msg.trim().to_owned()))
+    error.map(|line| line.msg.trim().to_owned())
 }

@@ -14,6 +14,8 @@
 mod call;
 mod capture;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod log;
 mod options;
 mod path;

@@ -31,7 +31,7 @@ pub(super) fn is_version_2(binary: &Path) -> bool {
 }
 
 /// The module information: the second string of `.go.buildinfo`.
-fn module_information(file: &File) -> io::Result<Vec<u8>> {
+pub(super) fn module_information(file: &File) -> io::Result<Vec<u8>> {
     /// Bit of the flags in the header of `.go.buildinfo`: strings follow the header. Without it,
     /// pointers to strings follow (Go before 1.18).
     const STRINGS_INLINE: u8 = 2;

@@ -14,6 +14,8 @@
 mod args;
 mod daemon;
 mod delete;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod handshake;
 mod info;
 mod node;

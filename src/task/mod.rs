@@ -19,6 +19,8 @@
 pub mod cgroup;
 mod container;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub mod io;
 pub mod lifecycle;
 pub mod rootfs;

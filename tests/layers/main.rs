@@ -24,7 +24,7 @@ use std::{path::Path, sync::LazyLock};
 
 use paths::Findings;
 use rules::{
-    May::{self, Name},
+    May::{self, Name, NameAllBelow},
     Rules,
 };
 
@@ -32,6 +32,7 @@ use rules::{
 /// or `NameAllBelow`. The row `bin` is for programs. `lib.rs` may name all modules.
 const LAYERS: &[(&str, May)] = &[
     ("bin", Name("cli shim")),
+    ("fuzzing", NameAllBelow),
     ("cli", Name("daemon client registry observe config api platform sys model")),
     (
         "daemon",

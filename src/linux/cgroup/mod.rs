@@ -141,13 +141,17 @@ fn read_members(
     id: Option<u64>,
     found: &mut Vec<(i32, Option<u64>)>,
 ) -> io::Result<()> {
-    let content = fs::read(directory.join("cgroup.procs"))?;
+    parse_members(&fs::read(directory.join("cgroup.procs"))?, id, found);
+    Ok(())
+}
+
+/// Adds the pids in a `cgroup.procs` to `found`, as [`read_members`] does.
+pub(super) fn parse_members(content: &[u8], id: Option<u64>, found: &mut Vec<(i32, Option<u64>)>) {
     let pids = content
         .split(|byte| *byte == b'\n')
         .filter_map(|line| str::from_utf8(line).ok()?.parse::<i32>().ok());
     let free = MEMBERS_LIMIT.saturating_sub(found.len());
     found.extend(pids.filter(|pid| *pid > 0).take(free).map(|pid| (pid, id)));
-    Ok(())
 }
 
 /// The directories in a directory.

@@ -135,10 +135,13 @@ fn file_of_descriptor(pid: i32, entry: &fs::DirEntry, files: &HashSet<FileId>) -
 /// system. `true` if there is no such line.
 fn may_be_one_of(pid: i32, number: &str, files: &HashSet<FileId>) -> bool {
     let Ok(text) = read(&format!("/proc/{pid}/fdinfo/{number}"), 512) else { return false };
-    let inode = text.split(|byte| *byte == b'\n').find_map(|line| {
-        str::from_utf8(line.strip_prefix(b"ino:")?).ok()?.trim().parse::<u64>().ok()
-    });
-    inode.is_none_or(|inode| files.iter().any(|file| file.inode == inode))
+    inode_of_fdinfo(&text).is_none_or(|inode| files.iter().any(|file| file.inode == inode))
+}
+
+/// The inode number of the file that a fdinfo is about; `None` if it has no line `ino:`.
+pub(super) fn inode_of_fdinfo(text: &[u8]) -> Option<u64> {
+    text.split(|byte| *byte == b'\n')
+        .find_map(|line| str::from_utf8(line.strip_prefix(b"ino:")?).ok()?.trim().parse().ok())
 }
 
 /// The identity of the file of a descriptor. `None` for kinds of files that have no reader which

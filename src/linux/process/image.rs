@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, ErrorKind, Read as _},
+    io::{self, ErrorKind},
     path::Path,
 };
 
@@ -130,7 +130,7 @@ pub(crate) fn graded(mut image: Image, after: &Stat) -> (Image, Grade) {
 /// The path in a link `/proc/PID/exe`, and whether the file has no directory entry any more. The
 /// kernel appends ` (deleted)` to the path of such a file (`d_path`), but the name of a file may
 /// also end so.
-fn without_deleted_mark(
+pub(super) fn without_deleted_mark(
     path: Box<[u8]>,
     is_deleted: impl FnOnce() -> bool,
 ) -> (Option<Box<[u8]>>, bool) {
@@ -143,7 +143,7 @@ fn without_deleted_mark(
 /// A path as the process sees it. For a process in another mount namespace the kernel already
 /// reports such a path. For a process in this mount namespace with a changed root (chroot(2)), the
 /// path begins with that root, which is removed here.
-fn under_root(path: Box<[u8]>, root: Option<&[u8]>) -> Box<[u8]> {
+pub(super) fn under_root(path: Box<[u8]>, root: Option<&[u8]>) -> Box<[u8]> {
     match root.filter(|root| *root != b"/").and_then(|root| path.strip_prefix(root)) {
         Some([]) => b"/".as_slice().into(),
         Some(below @ [b'/', ..]) => below.into(),
@@ -154,7 +154,11 @@ fn under_root(path: Box<[u8]>, root: Option<&[u8]>) -> Box<[u8]> {
 /// The arguments, from the process's memory. A process can overwrite its arguments, so they may
 /// differ from those of its exec.
 fn args(pid: i32, stat: &Stat) -> io::Result<Args> {
-    let mut file = File::open(format!("/proc/{pid}/cmdline"))?;
+    args_of(File::open(format!("/proc/{pid}/cmdline"))?, stat)
+}
+
+/// The arguments in an open `/proc/PID/cmdline`.
+pub(super) fn args_of(mut file: impl io::Read, stat: &Stat) -> io::Result<Args> {
     let mut kept = vec![0; ARGS_LIMIT];
     let mut filled = 0;
     while filled < kept.len() {

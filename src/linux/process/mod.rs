@@ -10,6 +10,8 @@
 //!
 //! [`ProcessKey`]: crate::model::ProcessKey
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod holders;
 mod identity;
 mod image;

@@ -44,11 +44,14 @@ fn socket_inodes_of(pid: i32, left: &mut usize) -> Vec<u64> {
         }
         *left -= 1;
         let link = fs::read_link(entry.path()).ok();
-        let name = link.as_deref().and_then(|link| link.to_str());
-        let inode = name.and_then(|name| name.strip_prefix("socket:[")?.strip_suffix(']'));
-        found.extend(inode.and_then(|inode| inode.parse::<u64>().ok()));
+        found.extend(link.as_deref().and_then(|link| socket_inode(link.to_str()?)));
     }
     found.sort_unstable();
     found.dedup();
     found
+}
+
+/// The inode in the link of a descriptor that is a socket, such as `socket:[4711]`.
+pub(super) fn socket_inode(link: &str) -> Option<u64> {
+    link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }

@@ -1,8 +1,11 @@
 //! The resources that a process uses.
 
-use std::{fs, io::BufReader};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+};
 
-use procfs::{FromRead as _, process::Io};
+use procfs::{FromBufRead as _, process::Io};
 
 use super::stat::Stat;
 use crate::model::{ProcessKey, TICKS_PER_SECOND};
@@ -31,7 +34,7 @@ pub fn usage(key: ProcessKey) -> Option<Usage> {
     let pid = key.pid;
     let fds = fs::read_dir(format!("/proc/{pid}/fd")).ok().map(Iterator::count);
     let io = fs::File::open(format!("/proc/{pid}/io")).ok();
-    let io = io.and_then(|file| Io::from_read(BufReader::new(file)).ok());
+    let io = io.and_then(|file| io_of(BufReader::new(file)));
     // Read last: if the start still matches, the other files were of the same process.
     let stat = Stat::of(pid).filter(|stat| stat.start() == key.start)?;
     let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
@@ -39,9 +42,14 @@ pub fn usage(key: ProcessKey) -> Option<Usage> {
         cpu_ns: stat.cpu_ticks.saturating_mul(1_000_000_000 / TICKS_PER_SECOND),
         rss_bytes: stat.resident_pages.saturating_mul(u64::try_from(page).ok()?),
         threads: stat.threads,
-        io: io.map(|io| (io.read_bytes, io.write_bytes)),
+        io,
         fds: fds.and_then(|count| u32::try_from(count).ok()),
     })
+}
+
+/// The bytes read and written in an open `/proc/PID/io`; `None` if it has another format.
+pub(super) fn io_of(file: impl BufRead) -> Option<(u64, u64)> {
+    Io::from_buf_read(file).ok().map(|io| (io.read_bytes, io.write_bytes))
 }
 
 #[cfg(test)]

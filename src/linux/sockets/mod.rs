@@ -6,6 +6,8 @@
 //! with the number of listening sockets in its network namespace.
 
 mod destroyed;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod message;
 
 use std::{fs::File, io, os::unix::fs::MetadataExt as _, thread};

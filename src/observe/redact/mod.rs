@@ -27,6 +27,8 @@
 //! position, such as a bare word after an unknown option, stays.
 
 mod command;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod headers;
 mod names;
 mod patterns;

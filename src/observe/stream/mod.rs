@@ -21,6 +21,8 @@ mod batch;
 mod containers;
 mod cursor;
 mod filter;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod journal;
 
 mod subscriber;

@@ -63,7 +63,7 @@ pub(super) fn stat(dir: &Dir) -> BlkIOStat {
 
 /// Parses lines such as `8:0 Read 4096` or `8:0 4096`. The last line, a sum without a device, is
 /// skipped.
-fn entries(content: &[u8]) -> impl Iterator<Item = BlkIOEntry> {
+pub(super) fn entries(content: &[u8]) -> impl Iterator<Item = BlkIOEntry> {
     file_format::lines(content).filter_map(|line| {
         let mut words = line.split_ascii_whitespace();
         let (major, minor) = words.next()?.split_once(':')?;

@@ -17,12 +17,12 @@ pub(super) fn sizes() -> Vec<String> {
 }
 
 /// The size in kB from a directory name such as `hugepages-2048kB`.
-fn kilobytes(directory: &str) -> Option<u64> {
+pub(super) fn kilobytes(directory: &str) -> Option<u64> {
     directory.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()
 }
 
 /// Formats a size as the kernel's `mem_fmt` does (mm/hugetlb_cgroup.c).
-fn name(kilobytes: u64) -> String {
+pub(super) fn name(kilobytes: u64) -> String {
     match kilobytes {
         1_048_576.. => format!("{}GB", kilobytes >> 20),
         1024.. => format!("{}MB", kilobytes >> 10),

@@ -74,7 +74,7 @@ pub fn kill_leftover(init: i32, cgroups_path: &str, systemd: bool) -> Result<boo
 
 /// Where a runtime puts the cgroup that `cgroupsPath` names.
 #[derive(Debug, PartialEq, Eq)]
-enum Location {
+pub(super) enum Location {
     /// In the root of each hierarchy.
     Absolute(PathBuf),
     /// In the cgroup of the runtime, which is that of the shim.
@@ -83,7 +83,7 @@ enum Location {
 
 impl Location {
     /// `None` if the path is empty or the runtime would refuse it.
-    fn parse(cgroups_path: &str, systemd: bool) -> Option<Self> {
+    pub(super) fn parse(cgroups_path: &str, systemd: bool) -> Option<Self> {
         if systemd {
             let [slice, prefix, name] = cgroups_path.split(':').collect::<Vec<_>>()[..] else {
                 return None;

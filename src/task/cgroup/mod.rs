@@ -28,6 +28,8 @@ mod controllers;
 mod dir;
 mod error;
 mod file_format;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod hugepages;
 mod join;
 mod kill;

@@ -33,7 +33,7 @@ pub(super) fn list(dir: &Dir) -> Result<Vec<u32>, CgroupError> {
 }
 
 /// One pid on each line; 0 stands for a process outside of the shim's pid namespace.
-fn parse(content: &[u8]) -> impl Iterator<Item = u32> {
+pub(super) fn parse(content: &[u8]) -> impl Iterator<Item = u32> {
     file_format::lines(content).filter_map(|line| line.parse().ok()).filter(|&pid| pid != 0)
 }
 

@@ -16,7 +16,7 @@ pub(super) fn read(dir: &Dir, file: &str) -> Option<PSIStats> {
 ///
 /// Averages are percentages over the last 10, 60 and 300 s; `total` is in µs. `None` if any value
 /// is malformed, as in the Go library.
-fn parse(content: &[u8]) -> Option<PSIStats> {
+pub(super) fn parse(content: &[u8]) -> Option<PSIStats> {
     let mut stats = PSIStats::default();
     for line in file_format::lines(content) {
         let (kind, values) = line.split_once(' ').unwrap_or((line, ""));

@@ -50,7 +50,7 @@ pub(super) fn metrics(hierarchies: &[Hierarchy]) -> Metrics {
 }
 
 /// The keys of `memory.stat`.
-const MEMORY_STAT_FIELDS: &[Field<MemoryStat>] = &[
+pub(super) const MEMORY_STAT_FIELDS: &[Field<MemoryStat>] = &[
     ("cache", |stat| &mut stat.cache),
     ("rss", |stat| &mut stat.rss),
     ("rss_huge", |stat| &mut stat.rss_huge),
@@ -154,7 +154,7 @@ fn cpu_usage(dir: &Dir) -> CPUUsage {
 
 /// The CPU time of each possible CPU, in ns. Empty if any value is malformed, because skipping a
 /// value would assign the later values to wrong CPUs.
-fn per_cpu(content: &[u8]) -> Vec<u64> {
+pub(super) fn per_cpu(content: &[u8]) -> Vec<u64> {
     let words = str::from_utf8(content).unwrap_or_default().split_ascii_whitespace();
     words.map(str::parse).collect::<Result<_, _>>().unwrap_or_default()
 }

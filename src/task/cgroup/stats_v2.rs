@@ -55,7 +55,7 @@ const CPU_STAT_FIELDS: &[Field<CPUStat>] = &[
 /// The keys of `memory.stat`. Linux 5.9 split `workingset_refault` and `workingset_activate` into
 /// `_anon` and `_file`. The message has no fields for the new keys, so its two fields stay 0, as in
 /// the Go shim.
-const MEMORY_STAT_FIELDS: &[Field<MemoryStat>] = &[
+pub(super) const MEMORY_STAT_FIELDS: &[Field<MemoryStat>] = &[
     ("anon", |stat| &mut stat.anon),
     ("file", |stat| &mut stat.file),
     ("kernel_stack", |stat| &mut stat.kernel_stack),
@@ -164,7 +164,7 @@ fn io(dir: &Dir) -> IOStat {
 
 /// Parses the lines of `io.stat`: a device, a space, then `key=value` pairs. A line without a space
 /// is a device that was never used, and is skipped.
-fn io_entries(content: &[u8]) -> Vec<IOEntry> {
+pub(super) fn io_entries(content: &[u8]) -> Vec<IOEntry> {
     let entry = |line: &str| {
         let (device, values) = line.split_once(' ')?;
         let (major, minor) = device.split_once(':')?;

@@ -57,6 +57,8 @@ mod error;
 mod fifo;
 mod file;
 mod flow;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod input;
 mod logger;
 mod open;

@@ -30,6 +30,8 @@ use crate::{
     sys::{self, loop_device::LoopDevice},
 };
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod helper;
 mod idmap;
 mod options;

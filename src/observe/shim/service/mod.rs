@@ -5,6 +5,8 @@
 //! handler. Without subscribers nothing here has a timer, an async task or memory.
 
 mod answers;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod request;
 mod stream;
 mod tables;

@@ -27,6 +27,8 @@
 
 mod calls;
 mod decode;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod layout;
 mod loader;
 mod members;

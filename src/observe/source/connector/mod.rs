@@ -19,6 +19,8 @@
 //! an exec), the record of the previous exec can have the image of the newer one.
 
 mod client;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod listener;
 mod members;
 mod netlink;
