@@ -80,9 +80,9 @@ fn section(file: &File, name: &[u8]) -> io::Result<Vec<u8>> {
     for index in 0..entries {
         let Some(entry) = entry(index).filter(|entry| entry.len() >= 64) else { break };
         let name_at = u32::from_ne_bytes([entry[0], entry[1], entry[2], entry[3]]) as usize;
-        let section_name =
-            names.get(name_at..).and_then(|rest| rest.split(|byte| *byte == 0).next());
-        if section_name == Some(name) {
+        // Only as many bytes are compared as the name has: there may be many sections.
+        let after = names.get(name_at..).and_then(|rest| rest.strip_prefix(name));
+        if after.is_some_and(|after| after.first().is_none_or(|byte| *byte == 0)) {
             return content(entry);
         }
     }
