@@ -80,8 +80,13 @@ impl EntryEdit {
     pub(super) fn apply_to(&self, entry: &mut Entry) {
         entry.tags.extend(self.add_tags.iter().cloned());
         entry.groups.extend(self.add_groups.iter().cloned());
-        entry.tags.retain(|tag| !self.remove_tags.contains(tag));
-        entry.groups.retain(|group| !self.remove_groups.contains(group));
+        // By the sets, because a request may have many of them.
+        for tag in &self.remove_tags {
+            entry.tags.remove(tag);
+        }
+        for group in &self.remove_groups {
+            entry.groups.remove(group);
+        }
         if let Some(name) = &self.name {
             entry.name = Some(name.clone()).filter(|name| !name.is_empty());
         }
