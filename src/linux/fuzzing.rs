@@ -1,6 +1,6 @@
 //! The fuzz target of the files of the node: mounts, cgroups, namespaces, block devices.
 
-use std::{os::unix::ffi::OsStrExt as _, path::Path};
+use std::{hint::black_box, os::unix::ffi::OsStrExt as _, path::Path};
 
 use super::{
     boot,
@@ -26,8 +26,12 @@ pub(crate) fn node_files(bytes: &[u8]) {
                 assert_eq!(namespace::parse(again.as_bytes(), "pid"), Some(inode));
             }
         }
-        b'b' => drop(partitions::parse(text)),
-        b'i' => drop(boot::parse(text)),
+        b'b' => {
+            black_box(partitions::parse(text));
+        }
+        b'i' => {
+            black_box(boot::parse(text));
+        }
         b't' => clock::fuzzing::offsets(text),
         _ => {}
     }
@@ -41,12 +45,12 @@ fn mounts(bytes: &[u8]) {
     for mount in mountinfo::parse(text) {
         // Names are as long as in the file, or shorter by the escapes.
         assert!(mount.root.as_os_str().len() + mount.point.as_os_str().len() <= text.len());
-        let _ = mount.has_option("memory");
+        black_box(mount.has_option("memory"));
     }
     if let Some(mount) = mountinfo::shown_at(text, path) {
         assert!(path.starts_with(&mount.point));
     }
-    let _ = CgroupPath::find(path, text);
+    black_box(CgroupPath::find(path, text));
 }
 
 /// The memberships of a process, compared with those that are known of two cgroups.
@@ -55,7 +59,7 @@ fn memberships(text: &[u8]) {
         31 1 0:27 /a /cg1 rw - cgroup cgroup rw,memory\n";
     let memberships = Memberships::parse(text);
     for (hierarchy, path) in memberships.iter() {
-        let _ = (hierarchy.has_controller("memory"), path.is_absolute());
+        black_box((hierarchy.has_controller("memory"), path.is_absolute()));
     }
     for (directory, controller) in [("/cg/a", ""), ("/cg", ""), ("/cg1/b", "memory")] {
         let cgroup = CgroupPath::find(Path::new(directory), MOUNTS).expect("it is mounted");

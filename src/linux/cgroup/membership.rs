@@ -149,16 +149,13 @@ impl CgroupPath {
     /// cgroup nor in a cgroup below it.
     #[must_use]
     pub fn relation(&self, memberships: &Memberships) -> Option<Relation> {
-        let path = memberships.path(&self.controller)?.as_os_str().as_bytes();
-        let below = |below| self.directory.join(OsStr::from_bytes(below));
-        match path.strip_prefix(&*self.path)? {
-            [] => Some(Relation::Inside),
-            [b'/', rest @ ..] => Some(Relation::Below(below(rest))),
-            // This cgroup is the root, `/`, so the slash was part of the prefix.
-            rest if *self.path == *b"/" => Some(Relation::Below(below(rest))),
-            // `/ab` is not below `/a`.
-            _ => None,
-        }
+        // By components, so that `/ab` is not below `/a`, and the rest is never absolute.
+        let own = Path::new(OsStr::from_bytes(&self.path));
+        let below = memberships.path(&self.controller)?.strip_prefix(own).ok()?;
+        Some(match below.as_os_str().is_empty() {
+            true => Relation::Inside,
+            false => Relation::Below(self.directory.join(below)),
+        })
     }
 }
 
