@@ -278,6 +278,8 @@ fn parse_pid(bytes: &[u8]) -> io::Result<i32> {
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing {
+    use std::hint::black_box;
+
     use super::{ExitFile, LAST_SECOND, Options, Spec, SystemTime, parse_pid};
 
     /// Reads a file of the bundle. The first byte chooses the file.
@@ -287,7 +289,7 @@ pub(crate) mod fuzzing {
             b'c' => {
                 let Ok(spec) = serde_json::from_slice::<Spec>(text) else { return };
                 assert!(spec.cgroups_path().len() <= text.len());
-                let _ = (spec.owns_pid_namespace(), spec.group());
+                black_box((spec.owns_pid_namespace(), spec.group()));
             }
             b'o' => {
                 let Ok(read) = serde_json::from_slice::<Options>(text) else { return };
@@ -295,7 +297,9 @@ pub(crate) mod fuzzing {
                 assert_eq!(serde_json::from_slice::<Options>(&again).expect("written by us"), read);
             }
             b'e' => exit(text),
-            b'p' => drop(parse_pid(text)),
+            b'p' => {
+                let _ = black_box(parse_pid(text));
+            }
             _ => {}
         }
     }
@@ -306,7 +310,7 @@ pub(crate) mod fuzzing {
         let since = exit.timestamp.duration_since(SystemTime::UNIX_EPOCH).expect("not before 1970");
         assert!(since.as_secs() <= LAST_SECOND);
         assert_eq!(ExitFile::of(&exit).exit(), Some(exit));
-        let _ = exit.status();
+        black_box(exit.status());
     }
 }
 

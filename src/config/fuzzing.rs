@@ -1,5 +1,6 @@
 //! The fuzz target of configuration: the file, runtime options and annotations.
 
+use std::hint::black_box;
 use std::path::PathBuf;
 
 use super::{Config, Key, Origin, PATTERNS_MAX, file};
@@ -29,6 +30,6 @@ pub(crate) fn file(bytes: &[u8]) {
     }
     assert!(role == b'h' || config.settings.redact.len() <= PATTERNS_MAX);
     for key in Key::ALL {
-        let _ = (config.origin(key).to_string(), config.settings.show(key));
+        black_box((config.origin(key).to_string(), config.settings.show(key)));
     }
 }

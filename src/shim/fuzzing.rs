@@ -1,6 +1,6 @@
 //! The fuzz targets of what containerd gives to `start`, and of containerd's own binary.
 
-use std::{fs::File, io::Write as _, os::unix::fs::FileExt as _};
+use std::{fs::File, hint::black_box, io::Write as _, os::unix::fs::FileExt as _};
 
 use super::{
     args::Arguments,
@@ -14,7 +14,7 @@ pub(crate) fn bootstrap(bytes: &[u8]) {
     let (line, stdin) = bytes.split_at(end);
     let arguments: Vec<String> = String::from_utf8_lossy(line).lines().map(str::to_owned).collect();
     let Ok(arguments) = Arguments::parse(&arguments) else { return };
-    let _ = arguments.log_level();
+    black_box(arguments.log_level());
     // The names become parts of paths.
     assert!(!arguments.namespace.contains('/') || arguments.id.is_empty());
     let Ok(request) = Request::read(stdin.get(2..).unwrap_or_default(), &arguments) else { return };

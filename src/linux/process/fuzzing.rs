@@ -1,5 +1,6 @@
 //! The fuzz target of the files of a process.
 
+use std::hint::black_box;
 use std::io::Cursor;
 
 use super::{
@@ -20,10 +21,14 @@ pub(crate) fn process_files(bytes: &[u8]) {
             assert!(stat.comm.len() < text.len());
             assert!(stat.parent.is_none_or(|pid| pid > 0));
             assert!(stat.is_dead() || !stat.is_zombie());
-            let _ = (stat.start(), stat.has_running_thread());
+            black_box((stat.start(), stat.has_running_thread()));
         }
-        b'u' => drop(Status::parse(text)),
-        b'i' => drop(io_of(Cursor::new(text))),
+        b'u' => {
+            black_box(Status::parse(text));
+        }
+        b'i' => {
+            black_box(io_of(Cursor::new(text)));
+        }
         b'a' => arguments(text),
         b'e' => {
             let whole = || text.to_vec().into_boxed_slice();
@@ -33,8 +38,12 @@ pub(crate) fn process_files(bytes: &[u8]) {
             let root = text.split(|byte| *byte == b'\n').next();
             assert!(under_root(whole(), root).len() <= text.len().max(1));
         }
-        b'd' => drop(inode_of_fdinfo(text)),
-        b'f' => drop(str::from_utf8(text).map(socket_inode)),
+        b'd' => {
+            black_box(inode_of_fdinfo(text));
+        }
+        b'f' => {
+            let _ = black_box(str::from_utf8(text).map(socket_inode));
+        }
         _ => {}
     }
 }

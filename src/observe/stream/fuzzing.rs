@@ -1,5 +1,7 @@
 //! The fuzz targets of encoded events and of the filters that read them.
 
+use std::hint::black_box;
+
 use super::filter::{FilterSpec, Filters, InvalidFilter};
 use crate::{
     model::EVENT_TYPES,
@@ -11,12 +13,12 @@ use crate::{
 pub(crate) fn encoded_event(bytes: &[u8]) {
     for kind in 0..EVENT_TYPES.len() {
         let event = Encoded { seq: 1, monotonic_ns: 7, kind, bytes };
-        let _ = (event.container_id(), event.process(), event.status());
+        black_box((event.container_id(), event.process(), event.status()));
         let mut batch = Vec::new();
         event.write(["label"].into_iter(), &mut batch);
         event.write([].into_iter(), &mut batch);
         assert!(batch.len() <= 2 * bytes.len() + 32);
-        let _ = filters().admit(&event);
+        black_box(filters().admit(&event));
     }
     fields_are_written_as_they_were_read(bytes);
 }

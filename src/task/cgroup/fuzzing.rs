@@ -1,5 +1,6 @@
 //! The fuzz target of the files of a cgroup.
 
+use std::hint::black_box;
 use std::path::Component;
 
 use containerd_shim_protos::{cgroups, cgroups_v2};
@@ -28,13 +29,17 @@ pub(crate) fn files(bytes: &[u8]) {
         b'c' => assert!(stats_v1::per_cpu(text).len() <= text.len()),
         b'b' => assert!(blkio::entries(text).count() <= text.len()),
         b'p' => assert!(pids::parse(text).all(|pid| pid != 0)),
-        b's' => drop(pressure::parse(text)),
+        b's' => {
+            black_box(pressure::parse(text));
+        }
         b'r' => assert!(rdma::parse(text).all(|usage| !usage.device.is_empty())),
         b'h' => {
             let kilobytes = str::from_utf8(text).ok().and_then(hugepages::kilobytes);
-            let _ = kilobytes.map(hugepages::name);
+            black_box(kilobytes.map(hugepages::name));
         }
-        b'g' => drop(mount::version(&mount::cgroup_mounts(text))),
+        b'g' => {
+            black_box(mount::version(&mount::cgroup_mounts(text)));
+        }
         b'l' => leftover(&String::from_utf8_lossy(text)),
         _ => {}
     }

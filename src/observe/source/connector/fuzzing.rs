@@ -1,5 +1,7 @@
 //! The fuzz targets of the proc connector's messages, and of those between the listener and a shim.
 
+use std::hint::black_box;
+
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
@@ -9,7 +11,7 @@ use super::{
 
 /// Parses a message of the kernel.
 pub(crate) fn netlink_message(bytes: &[u8]) {
-    let _ = netlink::parse(bytes);
+    black_box(netlink::parse(bytes));
 }
 
 /// Reads the frames of a packet, each as a request and as an answer.
