@@ -84,7 +84,7 @@ impl ExitFile {
     }
 
     /// The exit that the file describes; `None` if a value is invalid.
-    fn exit(&self) -> Option<Exit> {
+    fn decoded(&self) -> Option<Exit> {
         let (seconds, nanoseconds) = self.exited_at.split_once('.')?;
         let (seconds, nanoseconds) = (seconds.parse().ok()?, nanoseconds.parse().ok()?);
         // The numbers come from a file, and `Duration::new` panics if the nanoseconds overflow the
@@ -209,7 +209,7 @@ impl Bundle {
     /// is invalid.
     #[must_use]
     pub fn exit(&self) -> Option<Exit> {
-        self.read_json::<ExitFile>("exit.json").ok()?.exit()
+        self.read_json::<ExitFile>("exit.json").ok()?.decoded()
     }
 
     /// Writes the `unix://` address of the shim to `address`.
@@ -306,10 +306,10 @@ pub(crate) mod fuzzing {
 
     fn exit(text: &[u8]) {
         let file = serde_json::from_slice::<ExitFile>(text);
-        let Some(exit) = file.ok().and_then(|file| file.exit()) else { return };
+        let Some(exit) = file.ok().and_then(|file| file.decoded()) else { return };
         let since = exit.timestamp.duration_since(SystemTime::UNIX_EPOCH).expect("not before 1970");
         assert!(since.as_secs() <= LAST_SECOND);
-        assert_eq!(ExitFile::of(&exit).exit(), Some(exit));
+        assert_eq!(ExitFile::of(&exit).decoded(), Some(exit));
         black_box(exit.status());
     }
 }
