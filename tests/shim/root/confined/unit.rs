@@ -56,7 +56,7 @@ fn calls_of(set: &str) -> BTreeSet<String> {
     assert_eq!(code, 0, "{text}");
     let words = text.lines().filter(|line| line.starts_with(' ')).map(str::trim);
     let names = words.filter(|word| !word.starts_with('#') && !word.is_empty());
-    names.flat_map(|name| expand(name)).collect()
+    names.flat_map(expand).collect()
 }
 
 fn expand(name: &str) -> BTreeSet<String> {
