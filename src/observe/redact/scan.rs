@@ -44,6 +44,8 @@ enum Context {
     Netrc,
     /// `"name": "TOKEN"`: the next `value` is a secret.
     Named,
+    /// `PRAGMA`: a secret follows `key =`, in an encrypted SQLite.
+    Pragma,
     /// `IDENTIFIED`: a secret follows the next `BY`.
     Identified,
 }
@@ -143,6 +145,7 @@ impl Search {
                     cursor.at = value.end;
                 }
             }
+            (6, _) if is(b"pragma") => cursor.context = Context::Pragma,
             (10, _) if is(b"identified") => cursor.context = Context::Identified,
             (8, _) if is(b"password") => cursor.context = Context::Password,
             (5 | 6, _) if is(b"bearer") || is(b"basic") => self.hide_credential(cursor),
@@ -186,7 +189,8 @@ impl Search {
         let name = &bytes[cursor.name.clone()];
         let gap = &bytes[cursor.name.end..at];
         let begins = cursor.is_argument && cursor.name.start == 0 && gap.is_empty();
-        if begins
+        let is_value = cursor.name.start > 0 && bytes[cursor.name.start - 1] == b'=';
+        if (begins || is_value && gap.is_empty())
             && bytes[at] == b':'
             && let Some(end) = self.hide_go_mysql_password(cursor)
         {
@@ -213,6 +217,12 @@ impl Search {
         }
         if is_authorization(name) {
             return self.hide_authorization(cursor);
+        }
+        if cursor.context == Context::Pragma {
+            cursor.context = Context::Nothing;
+            if matches!(name, b"key" | b"rekey") {
+                return self.judge_value(cursor, ValueKind::Secret, false);
+            }
         }
         // `{"name": "TOKEN", "value": "X"}`, as Kubernetes and AWS write a variable.
         if name == b"name" {
@@ -328,10 +338,16 @@ impl Search {
         self.hide_if_secret(value_kind, cursor.text.part(value.clone())).then_some(value.end)
     }
 
-    /// Hides the password in `user:X@tcp(host)/db`, the form of Go's driver for MySQL.
+    /// Hides the password in `user:X@tcp(host)/db`, the form of Go's driver for MySQL, in which the
+    /// protocol can be absent: `user:X@(host)/db`.
     fn hide_go_mysql_password(&mut self, cursor: &Cursor<'_>) -> Option<usize> {
+        /// How many bytes after the colon are searched.
+        const PASSWORD_MAX: usize = 256;
         let rest = &cursor.text.bytes[cursor.at + 1..];
-        let is_end = |window: &[u8]| window.starts_with(b"@tcp(") || window == b"@unix(";
+        let rest = &rest[..rest.len().min(PASSWORD_MAX)];
+        let is_end = |window: &[u8]| {
+            window.starts_with(b"@(") || window.starts_with(b"@tcp(") || window == b"@unix("
+        };
         let end = cursor.at + 1 + rest.windows(6).position(is_end)?;
         self.hide(&cursor.text, cursor.at + 1..end);
         Some(end)

@@ -112,7 +112,13 @@ impl Search {
         let rest = &bytes[start..];
         let length = position_of(rest, 0, ends_url);
         let rest = &rest[..length.min(WEBHOOK_URL_MAX)];
-        let found = if rest.starts_with(b"api.telegram.org/bot") {
+        let is_stream =
+            bytes[..cursor.at].ends_with(b"rtmp") || bytes[..cursor.at].ends_with(b"rtmps");
+        let found = if is_stream {
+            // `rtmp://host/app/KEY`
+            let at = skip_segments(rest, 0, 2);
+            Some(at..at + segment_length(&rest[at..]))
+        } else if rest.starts_with(b"api.telegram.org/bot") {
             let colon = rest.iter().position(|byte| *byte == b':').map(|colon| colon + 1);
             colon.map(|colon| colon..colon + segment_length(&rest[colon..]))
         } else if let Some(path) = part_after(rest, b".webhook.office.com/webhookb2/", end - start)

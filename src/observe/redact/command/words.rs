@@ -311,7 +311,8 @@ impl Search {
     /// Hides the second part of `user:SECRET`, with the separator `sign` at `at`. Returns whether
     /// something was hidden.
     fn hide_pair(&mut self, sign: u8, text: Text<'_>, at: usize) -> bool {
-        if at == 0 && sign == b'/' {
+        // `/ as sysdba`, `@/path/of/a/script.sql`
+        if sign == b'/' && matches!(text.bytes[..at], [] | [b'@', ..]) {
             return false;
         }
         let secret = text.from(at + 1);
