@@ -59,7 +59,7 @@ impl Watch {
     fn contains(
         &self,
         memberships: &Memberships,
-        pid_namespace: impl FnOnce() -> Option<u32>,
+        its_namespace: impl FnOnce() -> Option<u32>,
     ) -> bool {
         let in_cgroup =
             self.cgroup.as_ref().is_some_and(|cgroup| cgroup.relation(memberships).is_some());
@@ -68,7 +68,9 @@ impl Watch {
         in_cgroup
             || match self.target {
                 Target::Cgroup { pid_namespace: Some(namespace), .. } => {
-                    pid_namespace() == Some(namespace.inode)
+                    // After the end of a namespace, another one may get its number.
+                    its_namespace() == Some(namespace.inode)
+                        && pid_namespace(namespace.pid) == Some(namespace.inode)
                 }
                 _ => false,
             }
@@ -252,6 +254,26 @@ impl Members {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::source::PidNamespace;
+
+    /// Check that a process with the number of a target's pid namespace is in the target only while
+    /// the first process of the namespace shows that the number is still that namespace's.
+    #[test]
+    fn a_namespace_that_has_ended_contains_nothing() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let inode = pid_namespace(own).unwrap();
+        let is_contained = |pid: i32| {
+            let target = Target::Cgroup {
+                path: "/nowhere".into(),
+                pid_namespace: Some(PidNamespace { inode, pid }),
+            };
+            let watch = Watch { client: 1, id: TargetId(1), target, cgroup: None };
+            watch.contains(&Memberships::of(own).unwrap(), || pid_namespace(own))
+        };
+        assert!(is_contained(own));
+        // Greater than any pid.
+        assert!(!is_contained(i32::MAX));
+    }
 
     const LEADER: bool = true;
     const OTHER: bool = false;

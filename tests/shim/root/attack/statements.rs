@@ -50,9 +50,12 @@ pub(super) fn find_false_statements(
 }
 
 /// Whether these may be the events of a process that its forker made, and that was killed before it
-/// ran.
+/// ran. A scan finds it with the image of its forker.
 fn is_unborn(log: &Log, events: &Events<'_>) -> bool {
-    let ran = events.iter().any(|event| ["process.start", "process.exec"].contains(&event.kind()));
+    let ran = events.iter().any(|event| {
+        ["process.start", "process.exec"].contains(&event.kind())
+            && event.text("/grade") != "snapshot"
+    });
     let unborn = log.births.iter().skip(1).any(|birth| birth.identity.is_none());
     unborn && !ran
 }
