@@ -19,7 +19,7 @@ use super::{
     nodes::Nodes,
     recent_exits::{RecentExit, RecentExits},
 };
-use crate::model::{FileId, Lineage, Process, ProcessKey};
+use crate::model::{FileId, Lineage, Origin, Process, ProcessKey};
 
 /// How many processes of one target are kept, with the exited ones that are not done. Beyond this
 /// number a new process is not reported, and a gap counts it. Linux allows 4 194 304 pids on a
@@ -225,8 +225,9 @@ impl Tree {
         None
     }
 
-    /// The exec id of the parent that a lineage names, if the parent was reported and is forgotten.
-    pub(super) fn forgotten_parent_exec(&self, lineage: Lineage) -> Option<Option<Arc<str>>> {
+    /// The origin and the exec id of the parent that a lineage names, if the parent was reported and
+    /// is forgotten.
+    pub(super) fn forgotten_parent(&self, lineage: Lineage) -> Option<(Origin, Option<Arc<str>>)> {
         let parent = lineage.parent?;
         let exit = self.recent_exits.last_of(parent.pid)?;
         // Unlike in `find_parent`, the start must be the same: the pid alone may belong to another
@@ -323,8 +324,8 @@ impl Tree {
         }
         self.unchain(&node, index);
         let identity = node.identity();
-        let reported = node.process.map(|process| process.exec_id.clone());
-        self.recent_exits.add(RecentExit { identity, died_ns, reported });
+        let reported = node.process.map(|process| (process.origin, process.exec_id.clone()));
+        self.recent_exits.add(RecentExit { identity, died_ns, reported }, node.root);
         // A table does not shrink on its own, and the shim lives for as long as its container.
         if self.youngest.capacity() > 1024 && self.youngest.len() < self.youngest.capacity() / 8 {
             self.youngest.shrink_to(2 * self.youngest.len());

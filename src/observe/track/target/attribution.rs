@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use super::Target;
 use crate::{
-    model::{Image, Lineage, Origin, Process, ProcessKey},
+    model::{Image, Lineage, Origin, ProcessKey},
     observe::{
         record::{CallId, Provenance},
         track::{calls::CallRole, tree::Index},
@@ -94,11 +94,13 @@ impl Target {
         if let Some(ancestor) = self.tree.nearest_reported(parent) {
             let ancestor = self.tree.node(ancestor).process.as_ref();
             let exec_id = ancestor.and_then(|process| process.exec_id.clone());
-            let origin = ancestor.map_or(Origin::Descendant, |process| self.origin_below(process));
+            let origin = ancestor.map_or(Origin::Descendant, |process| process.origin);
+            let origin = self.origin_below(origin);
             return Attribution::User { origin, exec_id, root: false };
         }
-        if let Some(exec_id) = self.tree.forgotten_parent_exec(facts.lineage) {
-            return Attribution::descendant(exec_id);
+        if let Some((origin, exec_id)) = self.tree.forgotten_parent(facts.lineage) {
+            let origin = self.origin_below(origin);
+            return Attribution::User { origin, exec_id, root: false };
         }
         let Some(init) = self.init else { return Attribution::descendant(None) };
         if let Some(provenance) = facts.provenance {
@@ -110,11 +112,11 @@ impl Target {
         self.attribute_by_parents(init, facts, &self.pids_above(facts.lineage, node, parent))
     }
 
-    /// The origin of a process that a reported one has forked. Without provenance it is not known
-    /// whether a process of unknown origin is of this container at all, and neither are its
-    /// descendants.
-    pub(super) fn origin_below(&self, forker: &Process) -> Origin {
-        match forker.origin {
+    /// The origin of a process that a reported one of this origin has forked. Without provenance it
+    /// is not known whether a process of unknown origin is of this container at all, and neither
+    /// are its descendants.
+    pub(super) fn origin_below(&self, forker: Origin) -> Origin {
+        match forker {
             Origin::Unknown if !self.knows_provenance => Origin::Unknown,
             _ => Origin::Descendant,
         }

@@ -82,15 +82,17 @@ impl Target {
         let parent =
             self.tree.parent(index).and_then(|parent| self.tree.node(parent).process.as_ref());
         let forgotten_parent = match self.init {
-            Some(_) => self.tree.forgotten_parent_exec(lineage),
-            None => Some(None),
+            Some(_) => self.tree.forgotten_parent(lineage),
+            None => Some((Origin::Descendant, None)),
         };
         // A process runs the image of its parent until its first exec.
         let (image, origin, exec_id) = match (parent, forgotten_parent) {
             (Some(parent), _) => {
-                (parent.image.clone(), self.origin_below(parent), parent.exec_id.clone())
+                (parent.image.clone(), self.origin_below(parent.origin), parent.exec_id.clone())
             }
-            (None, Some(exec_id)) => (self.unseen_image.clone(), Origin::Descendant, exec_id),
+            (None, Some((origin, exec_id))) => {
+                (self.unseen_image.clone(), self.origin_below(origin), exec_id)
+            }
             (None, None) => {
                 let (origin, exec_id) = self.origin_of_fork(index, provenance?)?;
                 (self.unseen_image.clone(), origin, exec_id)
