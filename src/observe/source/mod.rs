@@ -130,7 +130,7 @@ pub trait Source: Send {
     /// [`SourceError`] if the target cannot be watched. The target is then not watched.
     fn watch(&mut self, id: TargetId, target: &Target) -> Result<(), SourceError>;
 
-    /// Adds those processes of a container's cgroup that the runtime call has made which has made
+    /// Adds those processes of a container's cgroup that were made by the runtime call that made
     /// `init`, and which therefore were withheld from every target. That call has not ended, and
     /// the container is watched.
     ///

@@ -47,7 +47,13 @@ pub(super) fn add_tree(pins: &Pins, id: TargetId, root: i32) -> Result<(), Sourc
 
 /// Adds the present processes of a cgroup and of the cgroups below it to the map of members, so
 /// that they stay with the target if they are moved. The caller has added the target to its map.
-pub(super) fn add_cgroup(pins: &Pins, id: TargetId, path: &Path) -> Result<(), SourceError> {
+/// Leaves out what a runtime call other than `of_call` is making.
+pub(super) fn add_cgroup(
+    pins: &Pins,
+    id: TargetId,
+    path: &Path,
+    of_call: Option<u64>,
+) -> Result<(), SourceError> {
     // The keys of `members` are pids of the initial namespace, which are not known in another
     // namespace. There the processes become members at their next exec, and their children at
     // once.
@@ -55,12 +61,12 @@ pub(super) fn add_cgroup(pins: &Pins, id: TargetId, path: &Path) -> Result<(), S
         return Ok(());
     }
     for (pid, _) in members_by_cgroup(path).unwrap_or_default() {
-        add_process(pins, id, pid, None)?;
+        add_process(pins, id, pid, of_call)?;
     }
     Ok(())
 }
 
-/// Adds those processes of a cgroup that the runtime call has made which has made `init`: see
+/// Adds those processes of a cgroup that were made by the runtime call that made `init`: see
 /// [`Source::add_created`](crate::observe::source::Source::add_created).
 pub(super) fn add_created(
     pins: &Pins,
@@ -68,18 +74,11 @@ pub(super) fn add_created(
     path: &Path,
     init: i32,
 ) -> Result<(), SourceError> {
-    // As in `add_cgroup`.
-    if own_pid_namespace() != 0 {
-        return Ok(());
-    }
     let member = map_value::<_, Member>(&pins.members, &init.unsigned_abs())?;
-    let Some(call) = member.map(|member| member.call).filter(|call| *call != 0) else {
-        return Ok(());
-    };
-    for (pid, _) in members_by_cgroup(path).unwrap_or_default() {
-        add_process(pins, id, pid, Some(call))?;
+    match member.map(|member| member.call).filter(|call| *call != 0) {
+        Some(call) => add_cgroup(pins, id, path, Some(call)),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Adds one process to the map of members, unless another container keeps it, or a runtime call

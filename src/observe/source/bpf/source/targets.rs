@@ -79,7 +79,7 @@ impl BpfSource {
             return Err(unwatchable(path, source));
         }
         self.add_target(id, false)?;
-        members::add_cgroup(&self.pins, id, path)?;
+        members::add_cgroup(&self.pins, id, path, None)?;
         let mut watched = WatchedTarget::default();
         if let Some(levels) = levels {
             // Locked, because all shims share the setting, and `configure` reads and writes it.
