@@ -15,6 +15,21 @@ pub(super) struct Walk {
     pub(super) exec_id: Option<String>,
 }
 
+impl Walk {
+    /// The id of the exec; empty for the walk of init.
+    pub(super) fn exec_id(&self) -> &str {
+        self.exec_id.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn origin_of(&self, birth: &Birth) -> &'static str {
+        match (birth.is_root, &self.exec_id) {
+            (false, _) => "descendant",
+            (true, None) => "init",
+            (true, Some(_)) => "exec",
+        }
+    }
+}
+
 /// The result of a comparison.
 #[derive(Debug, Default)]
 pub(super) struct Comparison {
@@ -164,13 +179,7 @@ impl Comparing<'_> {
         let Some(walk) = self.walks.get(&birth.walk) else {
             return wrong.push(format!("walk {} does not exist", birth.walk));
         };
-        let origin = match (birth.is_root, &walk.exec_id) {
-            (false, _) => "descendant",
-            (true, None) => "init",
-            (true, Some(_)) => "exec",
-        };
-        let exec_id = walk.exec_id.as_deref().unwrap_or_default();
-        let expected = (walk.container.as_str(), origin, exec_id);
+        let expected = (walk.container.as_str(), walk.origin_of(birth), walk.exec_id());
         for event in events {
             let found =
                 (event.container(), event.text("/origin"), event.text("/containerd/exec_id"));

@@ -76,8 +76,8 @@ fn polling_states_nothing_false_about_a_random_walk() {
     containerd.assert_nothing_left();
 }
 
-/// Runs rounds for `seconds`, unless LOOKOUT_ATTACK_SECONDS says otherwise, and asserts that none has
-/// a difference.
+/// Runs rounds for `seconds`, unless LOOKOUT_ATTACK_SECONDS says otherwise, and asserts that none
+/// has a difference.
 fn attack<'a>(
     containerd: &'a Containerd,
     seconds: u64,
@@ -401,8 +401,8 @@ impl Total {
         let sum: u32 = named().map(|step| step.done).sum();
         let pairs = named().flat_map(|step| &step.followers).filter(|count| **count > 0).count();
         println!(
-            "{rounds} rounds, {processes} processes ({vague} of them vague, {missing} not reported), \
-             {sum} steps, {pairs} pairs of steps, {} differences",
+            "{rounds} rounds, {processes} processes ({vague} of them vague, {missing} not \
+             reported), {sum} steps, {pairs} pairs of steps, {} differences",
             differences.len()
         );
         for step in named() {

@@ -14,7 +14,8 @@ use crate::harness::containerd::ObservedEvent;
 /// Neither the parent is compared, which is that of `/proc` and not the forker, nor arguments that
 /// were read from `/proc`, which a process may have overwritten, nor a `partial` status; the grade
 /// says so. A process with
-/// the origin `unknown` is one that was found in the cgroup of the container, from wherever it came.
+/// the origin `unknown` is one that was found in the cgroup of the container, from wherever it
+/// came.
 pub(super) fn find_false_statements(
     log: &Log,
     walks: &BTreeMap<u32, Walk>,
@@ -61,12 +62,7 @@ fn is_unborn(log: &Log, events: &Events<'_>) -> bool {
 }
 
 fn check_place(walk: &Walk, birth: &Birth, events: &Events<'_>, wrong: &mut Vec<String>) {
-    let exec_id = walk.exec_id.as_deref().unwrap_or_default();
-    let origin = match (birth.is_root, exec_id) {
-        (false, _) => "descendant",
-        (true, "") => "init",
-        (true, _) => "exec",
-    };
+    let (origin, exec_id) = (walk.origin_of(birth), walk.exec_id());
     for event in events {
         let (container, found) = (event.container(), event.text("/origin"));
         if container != walk.container && found != "unknown" {
