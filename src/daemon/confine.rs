@@ -1,5 +1,5 @@
-//! What the daemon gives up before it serves. It starts no other program: `lookout run` executes its
-//! command itself, in the process of the client.
+//! What the daemon gives up before it serves. It starts no other program: `lookout run` executes
+//! its command itself, in the process of the client.
 
 use nix::libc::{self, c_long};
 
@@ -10,11 +10,6 @@ use crate::{
         confine::{self, SOCKETS},
     },
 };
-
-/// The daemon signals processes of all users, and reads what `/proc` has about them. The unit
-/// `dist/lookout.service` has the same list.
-const CAPABILITIES: &[Capabilities] =
-    &[Capabilities::KILL, Capabilities::SYS_PTRACE, Capabilities::DAC_READ_SEARCH];
 
 /// The system calls of the daemon beside those of every confined program.
 const CALLS: &[c_long] = &[
@@ -30,7 +25,9 @@ const CALLS: &[c_long] = &[
 /// Confines this process. Must be called before there is another thread. If the kernel refuses it,
 /// the daemon runs as it is, and logs that.
 pub(super) fn confine() {
-    let kept = CAPABILITIES.iter().fold(Capabilities::NONE, |all, one| all | *one);
+    // It signals processes of all users, and reads what `/proc` has about them. The unit
+    // `dist/lookout.service` has the same list.
+    let kept = Capabilities::KILL | Capabilities::SYS_PTRACE | Capabilities::DAC_READ_SEARCH;
     if let Err(error) = confine::confine(kept, &[SOCKETS, CALLS]) {
         tracing::warn!(error = chain(&error), "the daemon keeps its capabilities or system calls");
     }

@@ -94,7 +94,7 @@ impl FoundRuntime {
 
     /// One sentence about the known escapes; `None` if there are none.
     pub(super) fn warning(&self) -> Option<String> {
-        let version = self.version.as_ref()?;
+        let version = self.version.as_ref().filter(|_| !self.escapes.is_empty())?;
         let escape =
             |escape: &KnownEscape| format!("{} (fixed in {})", escape.cve, escape.fixed.join(", "));
         let escapes: Vec<String> = self.escapes.iter().map(escape).collect();
@@ -103,11 +103,8 @@ impl FoundRuntime {
         } else {
             ": update it"
         };
-        let is_affected = !escapes.is_empty();
-        is_affected.then(|| {
-            let (name, escapes) = (self.name, escapes.join(", "));
-            format!("{name} {version} has known container escapes: {escapes}{hint}")
-        })
+        let (name, escapes) = (self.name, escapes.join(", "));
+        Some(format!("{name} {version} has known container escapes: {escapes}{hint}"))
     }
 
     /// The name and the version, for a list.
