@@ -1,5 +1,5 @@
-//! Runs the inputs in files and directories once: `replay TARGET PATH...`. Without arguments it prints the
-//! names of the targets. Built without the fuzzer's instrumentation, to measure line coverage.
+//! Runs the inputs in files and directories once: `replay TARGET PATH...`. Without arguments it
+//! prints the names of the targets. Built without the fuzzer's instrumentation, to measure line coverage.
 
 use std::{env, fs, path::Path};
 

@@ -5,8 +5,8 @@ use std::{io, mem::offset_of};
 use super::socket_filter::Instruction;
 
 /// `AUDIT_ARCH_X86_64` or `AUDIT_ARCH_AARCH64` of linux/audit.h; `None` if the lists of calls were
-/// not tried on this architecture. A call through another ABI of the machine, whose numbers mean
-/// something else, is in no list.
+/// not tried on this architecture. A call through another ABI of the machine, in which the numbers
+/// mean something else, is in no list.
 const ARCHITECTURE: Option<u32> = if cfg!(target_arch = "x86_64") {
     Some(0xC000_003E)
 } else if cfg!(target_arch = "aarch64") {
@@ -47,7 +47,7 @@ pub fn allow_only(calls: &[libc::c_long]) -> io::Result<()> {
     }
 }
 
-/// The filter in classic BPF, whose input is a `struct seccomp_data`.
+/// The filter in classic BPF. Its input is a `struct seccomp_data`.
 fn program(calls: &[libc::c_long]) -> io::Result<Vec<Instruction>> {
     let architecture = ARCHITECTURE.ok_or(io::ErrorKind::Unsupported)?;
     const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS

@@ -169,8 +169,8 @@ impl Pipeline {
     }
 
     /// The open ports of a target with the processes that hold them now: those after a port, at
-    /// most
-    /// `most` of them. First those that were reported, then those that only the kernel's list has.
+    /// most `most` of them. First those that were reported, then those that only the kernel's list
+    /// has.
     pub(in crate::observe) fn ports(
         &mut self,
         id: TargetId,

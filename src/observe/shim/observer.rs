@@ -360,8 +360,8 @@ impl ObservedContainer for ContainerHandle {
             if timeout(READY_TIMEOUT, self.shared.marking_known()).await.is_err() {
                 tracing::warn!(
                     id = self.container.id,
-                    "the container is created before its processes can be marked; another container \
-                     with a cgroup around it may report them"
+                    "the container is created before its processes can be marked; another \
+                     container with a cgroup around it may report them"
                 );
             }
         })

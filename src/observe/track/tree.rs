@@ -225,8 +225,8 @@ impl Tree {
         None
     }
 
-    /// The origin and the exec id of the parent that a lineage names, if the parent was reported and
-    /// is forgotten.
+    /// The origin and the exec id of the parent that a lineage names, if the parent was reported
+    /// and is forgotten.
     pub(super) fn forgotten_parent(&self, lineage: Lineage) -> Option<(Origin, Option<Arc<str>>)> {
         let parent = lineage.parent?;
         let exit = self.recent_exits.last_of(parent.pid)?;

@@ -302,7 +302,8 @@ struct ReadRegistry {
     damaged_lines: usize,
 }
 
-/// The registry in the lines of its file, and the number of these lines. Overwrites bytes of `text`.
+/// The registry in the lines of its file, and the number of these lines. Overwrites bytes of
+/// `text`.
 fn parse_file(text: &mut [u8]) -> (ReadRegistry, usize) {
     let mut read = ReadRegistry::default();
     let mut lines = 0;

@@ -19,9 +19,9 @@
 //! cannot be found through it.
 //!
 //! This module never creates, changes or removes the cgroup of a container that exists (the OCI
-//! runtime does that, unless it cannot be run), never makes an `inotify` instance (by default a node has 128 of them per
-//! user), and never starts a thread. All reads are blocking except those of [`OomWatch`], so
-//! callers run them on [`workers`](crate::workers).
+//! runtime does that, unless it cannot be run), never makes an `inotify` instance (by default a
+//! node has 128 of them per user), and never starts a thread. All reads are blocking except those
+//! of [`OomWatch`], so callers run them on [`workers`](crate::workers).
 
 mod blkio;
 mod controllers;

@@ -91,7 +91,8 @@ pub(super) async fn create(
         Ok((io, mut init)) => {
             if let (Some(watched), Some(init)) = (&watched, &mut init) {
                 // This and `ready` are the only calls of the observer that are awaited (2 s and 1 s
-                // at most). Init waits for start, so the container's program does not run before the observer is ready.
+                // at most). Init waits for start, so the container's program does not run before
+                // the observer is ready.
                 watched.created(init.child.pid, false).await;
                 init.call = None;
             }
