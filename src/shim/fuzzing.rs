@@ -3,7 +3,7 @@
 use std::{fs::File, hint::black_box, io::Write as _, os::unix::fs::FileExt as _};
 
 use super::{
-    args::Arguments,
+    args::{Arguments, Verb},
     daemon::module_information,
     handshake::{Generation, Request},
 };
@@ -15,8 +15,10 @@ pub(crate) fn bootstrap(bytes: &[u8]) {
     let arguments: Vec<String> = String::from_utf8_lossy(line).lines().map(str::to_owned).collect();
     let Ok(arguments) = Arguments::parse(&arguments) else { return };
     black_box(arguments.log_level());
-    // The names become parts of paths.
-    assert!(!arguments.namespace.contains('/') || arguments.id.is_empty());
+    // With these verbs the names become parts of paths; the others use no names.
+    if matches!(arguments.verb, Verb::Start | Verb::Delete | Verb::Serve) {
+        assert!(!arguments.namespace.contains('/') && !arguments.id.contains('/'));
+    }
     let Ok(request) = Request::read(stdin.get(2..).unwrap_or_default(), &arguments) else { return };
     assert!(!request.socket_dir.as_os_str().is_empty());
     for generation in [request.generation, Generation::Plain, Generation::Json(3)] {
