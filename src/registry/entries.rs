@@ -305,14 +305,30 @@ impl Registry {
 
     fn remove_entry(&mut self, id: u64) -> Option<Entry> {
         let entry = self.entries.remove(&id)?;
-        if entry.is_alive() {
-            self.living.remove(&(entry.process.boot, entry.process.key()));
-        }
         remove_from_index(&mut self.by_pid, &entry.process.pid, id);
+        if entry.is_alive() {
+            self.remove_living(&entry);
+        }
         entry.tags.iter().for_each(|tag| remove_from_index(&mut self.by_tag, tag, id));
         entry.groups.iter().for_each(|group| remove_from_index(&mut self.by_group, group, id));
         entry.name.iter().for_each(|name| remove_from_index(&mut self.by_name, name, id));
         Some(entry)
+    }
+
+    /// Removes a living entry from the index of living processes. If the line of the file that
+    /// removed or ended an entry was damaged, another entry can have the same process, which is
+    /// then the one in the index.
+    fn remove_living(&mut self, entry: &Entry) {
+        let process = (entry.process.boot, entry.process.key());
+        let same_pid = self.by_pid.get(&entry.process.pid).into_iter().flatten();
+        let is_other = |other: &&Entry| {
+            other.is_alive() && (other.process.boot, other.process.key()) == process
+        };
+        let others = same_pid.filter_map(|other| self.entries.get(other));
+        match others.filter(is_other).map(|other| other.id).next_back() {
+            Some(other) => self.living.insert(process, other),
+            None => self.living.remove(&process),
+        };
     }
 
     /// A superset of the ids of the entries that `selector` selects, from the index that gives the

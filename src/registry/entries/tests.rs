@@ -42,6 +42,26 @@ fn a_reused_pid_is_another_process() {
     assert_eq!(ends, [(1, false), (2, true)]);
 }
 
+/// Check that a living entry stays the one of its process if another entry of the same process
+/// ends, in both orders: the line of the file that ended the other one before may have been damaged.
+#[test]
+fn a_second_entry_of_a_process_does_not_hide_the_first() {
+    for order in [[1, 2], [2, 1]] {
+        let mut registry = Registry::default();
+        let new = || NewEntry { process: process(12, 7), ..Default::default() };
+        let mut second = Registry::default();
+        second.apply(Change::Begin { schema: 1, last_id: 1 });
+        for change in [registry.plan_add(new(), 5), second.plan_add(new(), 5)] {
+            registry.apply(change.unwrap());
+        }
+        for (ended, id) in order.into_iter().enumerate() {
+            assert_eq!(registry.living_count(), 1, "{ended} of {order:?}");
+            registry.apply(Change::End { id, end: ProcessEnd::new(9, None), is_witnessed: true });
+        }
+        assert_eq!(registry.living_count(), 0, "{order:?}");
+    }
+}
+
 /// Check that an exit code that becomes known after the end of a process does not change the time
 /// of the end.
 #[test]
