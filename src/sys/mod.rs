@@ -15,6 +15,7 @@ cfg_if::cfg_if! {
         pub mod idmap;
         pub mod loop_device;
         pub mod nofile;
+        mod page;
         pub mod pidfd;
         pub mod pipe;
         pub mod priority;
@@ -24,6 +25,8 @@ cfg_if::cfg_if! {
         pub mod seccomp;
         pub mod socket;
         pub mod socket_filter;
+
+        pub use page::page_size;
     }
 }
 mod watched;

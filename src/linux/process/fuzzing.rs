@@ -27,7 +27,7 @@ pub(crate) fn process_files(bytes: &[u8]) {
             black_box(Status::parse(text));
         }
         b'i' => {
-            black_box(io_of(Cursor::new(text)));
+            black_box(io_of(text));
         }
         b'a' => arguments(text),
         b'e' => {

@@ -1,14 +1,12 @@
 //! The resources that a process uses.
 
-use std::{
-    fs,
-    io::{BufRead, BufReader},
-};
-
-use procfs::{FromBufRead as _, process::Io};
+use std::fs;
 
 use super::stat::Stat;
-use crate::model::{ProcessKey, TICKS_PER_SECOND};
+use crate::{
+    model::{ProcessKey, TICKS_PER_SECOND},
+    sys::page_size,
+};
 
 /// The resources that one process uses. A field is `None` if the user of the calling process may
 /// not read it.
@@ -33,23 +31,25 @@ pub struct Usage {
 pub fn usage(key: ProcessKey) -> Option<Usage> {
     let pid = key.pid;
     let fds = fs::read_dir(format!("/proc/{pid}/fd")).ok().map(Iterator::count);
-    let io = fs::File::open(format!("/proc/{pid}/io")).ok();
-    let io = io.and_then(|file| io_of(BufReader::new(file)));
+    let io = fs::read(format!("/proc/{pid}/io")).ok().and_then(|text| io_of(&text));
     // Read last: if the start still matches, the other files were of the same process.
     let stat = Stat::of(pid).filter(|stat| stat.start() == key.start)?;
-    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
     Some(Usage {
         cpu_ns: stat.cpu_ticks.saturating_mul(1_000_000_000 / TICKS_PER_SECOND),
-        rss_bytes: stat.resident_pages.saturating_mul(u64::try_from(page).ok()?),
+        rss_bytes: stat.resident_pages.saturating_mul(page_size() as u64),
         threads: stat.threads,
         io,
         fds: fds.and_then(|count| u32::try_from(count).ok()),
     })
 }
 
-/// The bytes read and written in an open `/proc/PID/io`; `None` if it has another format.
-pub(super) fn io_of(file: impl BufRead) -> Option<(u64, u64)> {
-    Io::from_buf_read(file).ok().map(|io| (io.read_bytes, io.write_bytes))
+/// The bytes read and written in the text of `/proc/PID/io`; `None` if it lacks one of them.
+pub(super) fn io_of(text: &[u8]) -> Option<(u64, u64)> {
+    let value = |name: &[u8]| {
+        let line = text.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(name));
+        str::from_utf8(line?).ok()?.trim().parse().ok()
+    };
+    Some((value(b"read_bytes:")?, value(b"write_bytes:")?))
 }
 
 #[cfg(test)]
@@ -64,5 +64,15 @@ mod tests {
         assert!(used.rss_bytes > 1 << 20 && used.threads >= 2, "{used:?}");
         assert!(used.fds.unwrap() >= 3 && used.io.is_some(), "{used:?}");
         assert_eq!(usage(ProcessKey::new(me.pid, me.start_ticks() + 1)), None);
+    }
+
+    /// Check that the fields are found by their names, and that any other text has none.
+    #[test]
+    fn the_bytes_of_storage_are_found() {
+        let text = "rchar: 1\nwrite_bytes: 2\ncancelled_write_bytes: 3\nread_bytes: 4\n";
+        assert_eq!(io_of(text.as_bytes()), Some((4, 2)));
+        for text in ["", "\u{9a} 2", "read_bytes: 4\n", "read_bytes: x\nwrite_bytes: 2\n"] {
+            assert_eq!(io_of(text.as_bytes()), None, "{text}");
+        }
     }
 }

@@ -20,6 +20,7 @@ use super::{
     location::{Hierarchy, controller_dir},
     rdma::{self, Usage},
 };
+use crate::model::TICKS_PER_SECOND;
 
 /// The full name of the message, used as the type URL.
 pub(super) const TYPE_URL: &str = "io.containerd.cgroups.v1.Metrics";
@@ -141,8 +142,8 @@ fn cpu_usage(dir: &Dir) -> CPUUsage {
     let mut usage = CPUUsage::default();
     if let Some(content) = dir.content("cpuacct.stat") {
         file_format::fill(&mut usage, CPUACCT_STAT_FIELDS, &content);
-        // The times in the message are in ns. `max(1)` avoids a division by zero.
-        let ns_per_tick = NS_PER_SECOND / procfs::ticks_per_second().max(1);
+        // The times in the message are in ns.
+        let ns_per_tick = NS_PER_SECOND / TICKS_PER_SECOND;
         usage.user = usage.user.saturating_mul(ns_per_tick);
         usage.kernel = usage.kernel.saturating_mul(ns_per_tick);
     }

@@ -208,7 +208,7 @@ fn mount_one(mount: &Mount, options: Options, target: &Path) -> Result<usize, Mo
         let (folder, data) = if is_overlay { overlay::fit_into_page(data) } else { (None, data) };
         let data = data.join(",");
         // mount(2) copies one page at most and ignores the rest.
-        if data.len() >= overlay::page_size() {
+        if data.len() >= sys::page_size() {
             return Err(MountError::TooLong {
                 source_path: mount.source.clone(),
                 length: data.len(),

@@ -14,10 +14,11 @@ use std::{
 use nix::{
     mount::MsFlags,
     sched::{CloneFlags, unshare},
-    unistd::{SysconfVar, chdir, sysconf},
+    unistd::chdir,
 };
 
 use super::raw_mount;
+use crate::sys::page_size;
 
 /// The number of bytes of the page that are left free, as in containerd, because the kernel needs
 /// some of them.
@@ -26,17 +27,11 @@ const SPARE_BYTES: usize = 512;
 /// The option that lists the lower directories of an overlay.
 const LOWERDIR: &str = "lowerdir=";
 
-/// The size of a page in bytes: the limit of mount(2) for options, including the NUL at the end.
-pub(super) fn page_size() -> usize {
-    let size =
-        sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|size| usize::try_from(size).ok());
-    size.unwrap_or(4096)
-}
-
 /// Shortens options that would not fit into the page. Returns the working directory that the mount
 /// needs (`None` if it needs no particular one), and the options relative to that directory.
 pub(super) fn fit_into_page(data: Vec<String>) -> (Option<PathBuf>, Vec<String>) {
     let size: usize = data.iter().map(|option| option.len() + 1).sum();
+    // mount(2) takes one page of options, with the NUL at the end.
     match size >= page_size() - SPARE_BYTES {
         true => shorten(data),
         false => (None, data),

@@ -174,7 +174,7 @@ fn reader(
 
 /// The size of a memory page in bytes.
 fn page_size() -> u32 {
-    u32::try_from(procfs::page_size()).unwrap_or(4096)
+    u32::try_from(crate::sys::page_size()).unwrap_or(4096)
 }
 
 #[cfg(test)]

@@ -96,7 +96,7 @@ fn cpu_times_are_in_nanoseconds() {
     );
     let metrics = metrics(&[hierarchy(&["cpu", "cpuacct"], dir)]);
     let (usage, throttling) = (&metrics.cpu.usage, &metrics.cpu.throttling);
-    let ns_per_tick = NS_PER_SECOND / procfs::ticks_per_second();
+    let ns_per_tick = NS_PER_SECOND / TICKS_PER_SECOND;
     assert_eq!(
         (usage.user, usage.kernel, usage.total),
         (3 * ns_per_tick, 4 * ns_per_tick, 71_000_000)
