@@ -52,6 +52,8 @@ pub struct FollowOptions {
     /// The cursor after which to start, `EPOCH:SEQ`. If it is empty, the stream starts at the
     /// beginning of the journal.
     pub since: String,
+    /// With an empty cursor: start with the next event instead of the beginning of the journal.
+    pub from_now: bool,
     /// Whether to continue with new events when the journal has been read.
     pub follow: bool,
 }
@@ -141,6 +143,14 @@ impl EventFollower {
     #[must_use]
     pub fn registration(&self) -> &Registration {
         &self.registration
+    }
+
+    /// The cursor of the last event that was delivered, or from which on the shim delivers events:
+    /// `EPOCH:SEQ`. `None` before the shim has answered.
+    #[must_use]
+    pub fn cursor(&self) -> Option<String> {
+        let (epoch, seq) = self.cursor.as_ref()?;
+        Some(format!("{}:{seq}", String::from_utf8_lossy(epoch)))
     }
 
     /// A handle that shows, now and later, whether the shim is connected.
@@ -274,9 +284,10 @@ impl EventFollower {
             Some((epoch, seq)) => format!("{}:{seq}", String::from_utf8_lossy(epoch)),
             None => self.wanted.since.clone(),
         };
+        let is_from_now = self.wanted.from_now && self.cursor.is_none();
         SubscribeRequest {
             filters: self.wanted.filters.clone(),
-            backfill: since.is_empty(),
+            backfill: since.is_empty() && !is_from_now,
             since,
             heartbeat_ms: if self.wanted.follow { HEARTBEAT_MS } else { JOURNAL_HEARTBEAT_MS },
             ..Default::default()
@@ -327,6 +338,10 @@ impl EventFollower {
             self.hello_epoch = Some(event.epoch.to_vec());
             if let Ok(Event { body: Some(Body::Hello(hello)), .. }) = event.decode() {
                 self.note_names(hello.containers);
+                // If the connection breaks before the first event, no event in between is missed.
+                if self.cursor.is_none() {
+                    self.cursor = Some((event.epoch.to_vec(), hello.seq));
+                }
             }
             return is_new;
         }

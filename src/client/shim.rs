@@ -9,9 +9,9 @@ use ttrpc::{r#async::ClientStreamReceiver, context};
 use super::batch::BatchStream;
 use crate::{
     api::{
-        CapabilitiesRequest, CapabilitiesResponse, ExitBatch, ExitsRequest, PortsRequest,
-        PortsResponse, ProcessesRequest, ProcessesResponse, StatusRequest, StatusResponse,
-        SubscribeRequest, observer::ObserverClient,
+        CapabilitiesRequest, CapabilitiesResponse, ExitBatch, ExitsRequest, Filter, Hello,
+        PortsRequest, PortsResponse, ProcessesRequest, ProcessesResponse, StatusRequest,
+        StatusResponse, SubscribeRequest, event::Body, observer::ObserverClient,
     },
     registration::Registration,
 };
@@ -204,6 +204,29 @@ impl Shim {
             Ok(BatchStream::new(stream, self.connection.clone()))
         };
         self.map_answer(timeout(ANSWER_TIMEOUT, subscribe).await)
+    }
+
+    /// The greeting of a stream of events: the shim's version, and the names that its containers
+    /// have in Kubernetes.
+    ///
+    /// # Errors
+    ///
+    /// [`ShimError`].
+    pub async fn hello(&self) -> Result<Hello, ShimError> {
+        // The names of all containers that have events in the journal, and few events.
+        let types = vec!["container.start".to_owned()];
+        let filters = vec![Filter { types, limit: 1, ..Default::default() }];
+        let request = SubscribeRequest { filters, backfill: true, ..Default::default() };
+        let mut stream = self.subscribe(&request).await?;
+        let batch = self.map_answer(timeout(ANSWER_TIMEOUT, stream.next()).await)?;
+        let first = batch.as_ref().and_then(|batch| batch.iter().next()?.decode().ok());
+        match first.and_then(|event| event.body) {
+            Some(Body::Hello(hello)) => Ok(hello),
+            _ => Err(ShimError::Failed {
+                id: self.registration.id.clone(),
+                source: ttrpc::Error::Others("the stream does not begin with hello".to_owned()),
+            }),
+        }
     }
 
     fn map_answer<T>(&self, answer: Result<ttrpc::Result<T>, Elapsed>) -> Result<T, ShimError> {

@@ -146,8 +146,10 @@ impl Subscriber {
 
 async fn listen(shim: Registration, leave: &AtomicBool, sender: &mpsc::Sender<Opening>) {
     let filters = vec![Filter { types: vec!["port.open".to_owned()], ..Default::default() }];
-    let mut follow =
-        EventFollower::new(shim, FollowOptions { filters, since: String::new(), follow: true });
+    let mut follow = EventFollower::new(
+        shim,
+        FollowOptions { filters, follow: true, ..FollowOptions::default() },
+    );
     while !leave.load(Ordering::Relaxed) {
         let step = tokio::time::timeout(Duration::from_millis(100), follow.next()).await;
         let Ok(FollowStep::Events(events)) = step else { continue };

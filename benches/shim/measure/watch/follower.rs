@@ -106,7 +106,7 @@ async fn take(shim: Registration, leave: &AtomicBool, leaves: &Leaves) {
     const LOOK_UP: Duration = Duration::from_millis(100);
     let mut follow = EventFollower::new(
         shim,
-        FollowOptions { filters: Vec::new(), since: String::new(), follow: true },
+        FollowOptions { filters: Vec::new(), follow: true, ..FollowOptions::default() },
     );
     while !leave.load(Ordering::Relaxed) {
         match tokio::time::timeout(LOOK_UP, follow.next_batch()).await {
