@@ -3,53 +3,71 @@
 use futures::future::join_all;
 
 use super::{
-    args::{
-        CapabilitiesArgs, ContainerOptions, InspectArgs, ListFormat, PageFormat, PsArgs, TreeArgs,
-    },
+    args::{CapabilitiesArgs, ContainerOptions, Format, InspectArgs, PageFormat, PsArgs, TreeArgs},
     exit::{Exit, Failure},
+    hint_if_empty,
     output::{Output, Style},
     render::{self, inspect::Inspected},
-    shim_set::{ShimSet, find_container},
+    rows::select_and_sort,
+    shim_set::ShimSet,
+    watch,
 };
 use crate::{
-    api::{ContainerProcess, Filter, event::Body},
-    client::{EventFollower, FollowOptions, FollowStep, Shim, ShimError, json::Capability},
+    api::{Container, ContainerProcess, Filter, event::Body},
+    client::{
+        EventFollower, FollowOptions, FollowStep, Shim, ShimError,
+        json::{Capability, ListedProcess},
+    },
     observe::node,
     platform,
 };
 
 pub(super) async fn ps(args: PsArgs, out: &mut Output) -> Result<Exit, Failure> {
-    let (processes, exit) = live_processes(&args.common).await?;
-    let style = Style::for_stdout(args.common.display.no_trunc, args.common.display.quiet);
-    out.write(&render::processes::list(&processes, args.output, style))?;
-    Ok(exit)
+    let style = Style::for_stdout(args.common.display);
+    let page = async || {
+        let (processes, exit) = live_processes(&args.common, &args.list.output).await?;
+        let processes = select_and_sort(processes, &args.list, |one| ListedProcess::from(one))?;
+        Ok((render::processes::list(&processes, &args.list.output, style), exit))
+    };
+    watch::print(args.watch, page, out).await
 }
 
 pub(super) async fn tree(args: TreeArgs, out: &mut Output) -> Result<Exit, Failure> {
-    let (processes, exit) = live_processes(&args.common).await?;
-    let style = Style::for_stdout(args.common.display.no_trunc, args.common.display.quiet);
-    out.write(&match args.output {
-        PageFormat::Json => render::processes::list(&processes, ListFormat::Json, style),
-        PageFormat::Table => render::tree::format_trees(&processes, style),
-    })?;
-    Ok(exit)
+    let style = Style::for_stdout(args.common.display);
+    let page = async || {
+        let (processes, exit) = live_processes(&args.common, &Format::Table).await?;
+        let text = match args.output {
+            PageFormat::Json => render::processes::list(&processes, &Format::Json, style),
+            PageFormat::Table => render::tree::format_trees(&processes, style),
+        };
+        Ok((text, exit))
+    };
+    watch::print(args.watch, page, out).await
 }
 
 /// The live processes in the containers of all selected shims. Of one shim, parents come before
 /// children.
 async fn live_processes(
     common: &ContainerOptions,
+    format: &Format,
 ) -> Result<(Vec<ContainerProcess>, Exit), Failure> {
-    let mut set = ShimSet::connect_selected(common).await?;
-    let container = common.container.as_deref().unwrap_or_default();
+    let is_quiet = common.display.quiet;
+    let (mut set, scope) = ShimSet::select(common, false).await?;
+    let container = scope.only_id().unwrap_or_default();
     let answers = join_all(set.shims.iter().map(|shim| shim.processes(container))).await;
     let mut processes = Vec::new();
     for answer in answers {
         match answer {
             Ok(answer) => processes.extend(answer.processes),
             Err(error) if error.is_not_found() => {}
-            Err(error) => set.report_unreachable(error, common.display.quiet),
+            Err(error) => set.report_unreachable(error, is_quiet),
         }
+    }
+    let names = set.names().await;
+    processes.iter_mut().for_each(|one| names.complete(one.container.as_mut()));
+    processes.retain(|one| scope.has(one.container.get_or_default()));
+    if processes.is_empty() {
+        hint_if_empty(&set.registrations(), "live processes", format, is_quiet);
     }
     Ok((processes, set.exit_status()))
 }
@@ -59,8 +77,8 @@ pub(super) async fn capabilities(
     out: &mut Output,
 ) -> Result<Exit, Failure> {
     let display = args.common.display;
-    let mut set = match platform::HAS_SHIMS || args.common.container.is_some() {
-        true => ShimSet::connect_selected(&args.common).await?,
+    let mut set = match platform::HAS_SHIMS || args.common.container().is_some() {
+        true => ShimSet::select(&args.common, false).await?.0,
         false => ShimSet { shims: Vec::new(), has_failed: false },
     };
     let mut answers = Vec::new();
@@ -78,34 +96,38 @@ pub(super) async fn capabilities(
     } else {
         render::capabilities::lowest_support(&answers)
     };
-    let style = Style::for_stdout(display.no_trunc, display.quiet);
+    let style = Style::for_stdout(display);
     out.write(&render::capabilities::page(&categories, args.output, style))?;
     Ok(set.exit_status())
 }
 
 pub(super) async fn inspect(args: InspectArgs, out: &mut Output) -> Result<Exit, Failure> {
-    let id = args.container.as_str();
-    let set = ShimSet::connect_all(args.namespace.as_deref(), args.display.quiet)
-        .await?
-        .with_container(id, args.display.quiet)
-        .await?;
-    let style = Style::for_stdout(args.display.no_trunc, args.display.quiet);
+    let options = ContainerOptions::of_container(args.container, args.namespace, args.display);
+    let (set, scope) = ShimSet::select(&options, false).await?;
+    let style = Style::for_stdout(args.display);
     let mut exit = set.exit_status();
     for shim in &set.shims {
-        let (known, is_complete) = collect_inspected(shim, id).await?;
-        if !is_complete {
-            exit = Exit::Incomplete;
+        let of_shim = |one: &&Container| one.namespace == shim.registration.namespace;
+        for container in scope.containers().iter().filter(of_shim) {
+            let (known, is_complete) = collect_inspected(shim, container).await?;
+            if !is_complete {
+                exit = Exit::Incomplete;
+            }
+            out.write(&render::inspect::page(&shim.registration, &known, args.output, style))?;
         }
-        out.write(&render::inspect::page(&shim.registration, &known, args.output, style))?;
     }
     Ok(exit)
 }
 
 /// Collects all that a shim knows of a container. The returned boolean is false if the journal no
 /// longer has all events, or could not be read to its end.
-async fn collect_inspected(shim: &Shim, id: &str) -> Result<(Inspected, bool), ShimError> {
+async fn collect_inspected(
+    shim: &Shim,
+    container: &Container,
+) -> Result<(Inspected, bool), ShimError> {
+    let id = container.id.as_str();
     let mut known = Inspected {
-        container: find_container(shim, id).await?.unwrap_or_default(),
+        container: container.clone(),
         capabilities: shim.capabilities().await?.categories.iter().map(Capability::from).collect(),
         // A shim of an older version may not have the method `Status`.
         status: shim.status().await.ok(),
@@ -131,7 +153,12 @@ async fn collect_inspected(shim: &Shim, id: &str) -> Result<(Inspected, bool), S
                         // A gap without a sequence number is one of the stream itself and concerns
                         // every container of the shim.
                         Some(Body::Gap(gap)) if event.seq == 0 => known.lost.add_gap(gap),
-                        _ if event.container.get_or_default().id == id => known.events.push(event),
+                        _ if event.container.get_or_default().id == id => {
+                            if let Some(k8s) = &event.container.get_or_default().k8s.as_ref() {
+                                known.container.k8s = Some((*k8s).clone()).into();
+                            }
+                            known.events.push(event);
+                        }
                         _ => {}
                     }
                 }

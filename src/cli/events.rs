@@ -1,56 +1,82 @@
 //! `lookout events`: prints the events of containers.
 
-use std::{io, ops::ControlFlow};
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    io,
+    ops::ControlFlow,
+};
 
+#[cfg(feature = "expressions")]
+use super::expression::Expression;
 use super::{
-    args::{EventFormat, EventsArgs},
+    args::{EventsArgs, Format, Since},
     exit::{Exit, Failure},
+    hint_if_empty,
     output::{Output, Style},
     print_message,
-    render::{events as render, gap::gap_text},
-    shim_set::{ShimSet, live_registrations},
-    stream::{self, ContainerScope, EventSink, gap_filter},
+    render::{events::EventRows, gap::gap_text},
+    select::{self, Scope},
+    starts::StartsAndExits,
+    stream::{self, EventSink, gap_filter},
 };
+#[cfg(feature = "expressions")]
+use crate::client::json;
 use crate::{
     api::{Event, Filter, event::Body},
     client::{FollowOptions, Registration},
 };
 
 pub(super) async fn run(args: EventsArgs, out: &mut Output) -> Result<Exit, Failure> {
-    let display = args.common.display;
-    let style = Style::for_stdout(display.no_trunc, display.quiet);
-    let namespace = args.common.namespace.clone();
-    // With `--container`: the shims that currently have the container.
-    let located: Option<Vec<Registration>> = match &args.common.container {
-        Some(_) => match ShimSet::connect_selected(&args.common).await {
-            Ok(set) => Some(set.shims.into_iter().map(|shim| shim.registration).collect()),
-            // With `-f` the container may start later.
-            Err(Failure::NotFound(_)) if args.follow && args.since.is_none() => None,
-            Err(failure) => return Err(failure),
-        },
-        None => None,
+    let is_quiet = args.common.display.quiet;
+    let (registrations, scope) = select::sources(&args.common, args.follow).await?;
+    let cursor = match &args.since {
+        Some(Since::Cursor(_)) if scope.only_id().is_none() => {
+            return Err(Failure::Invalid(
+                "--since EPOCH:SEQ needs a container: each shim has cursors of its own".to_owned(),
+            ));
+        }
+        Some(Since::Cursor(cursor)) => cursor.clone(),
+        _ => String::new(),
     };
-    let filters = subscription_filters(&args);
-    let wanted = |registration: &Registration| {
-        // The cursor has the epoch of the container's own shim. Any other shim does not know this
-        // epoch and would report a gap.
-        let is_its_shim = located.as_ref().is_some_and(|located| located.contains(registration));
-        let since = args.since.clone().filter(|_| is_its_shim).unwrap_or_default();
-        FollowOptions { filters: filters.clone(), since, follow: args.follow }
-    };
-    let mut printer = EventPrinter::new(&args, style, out);
-    printer.out.write_now(&render::header(args.output, style))?;
-    let exit = if args.follow {
-        stream::follow_events(namespace, display.quiet, wanted, &mut printer).await?
-    } else {
-        let registrations = match &located {
-            Some(located) => located.clone(),
-            None => live_registrations(namespace.as_deref())?,
+    let filters = subscription_filters(&args, scope.only_id());
+    let mut printer = EventPrinter::new(&args, scope, out)?;
+    printer.out.write_now(&printer.rows.header())?;
+    let journal = |registration: &Registration| {
+        let wanted = FollowOptions {
+            filters: filters.clone(),
+            since: cursor.clone(),
+            ..FollowOptions::default()
         };
-        let sources = registrations.into_iter().map(|one| (one.clone(), wanted(&one))).collect();
-        stream::read_journals(sources, display.quiet, &mut printer).await?
+        (registration.clone(), wanted)
     };
-    printer.out.write_now(render::footer(args.output, printer.is_empty))?;
+    let has_past = !args.follow || args.since.is_some() || args.tail.is_some();
+    let mut cursors = HashMap::new();
+    let mut exit = Exit::Ok;
+    if has_past {
+        let sources = registrations.iter().map(journal).collect();
+        let read = stream::read_journals(sources, is_quiet, &mut printer).await?;
+        printer.print_tail()?;
+        (exit, cursors) = (read.exit, read.cursors);
+    }
+    // A cursor that a shim has refused would be refused again.
+    if args.follow && !printer.is_done() && exit != Exit::Usage {
+        let is_present = |one: &Registration| registrations.contains(one);
+        let wanted = |registration: &Registration| FollowOptions {
+            filters: filters.clone(),
+            since: cursors.get(&registration.address).cloned().unwrap_or_default(),
+            // Of a shim that starts later, everything is new.
+            from_now: is_present(registration),
+            follow: true,
+        };
+        let followed =
+            stream::follow_events(args.common.namespace.clone(), is_quiet, wanted, &mut printer)
+                .await?;
+        exit = exit.max(followed);
+    }
+    printer.out.write_now(printer.rows.footer())?;
+    if printer.rows.is_empty() && !args.follow {
+        hint_if_empty(&registrations, "events", &args.output, is_quiet);
+    }
     Ok(match exit {
         Exit::Ok if printer.scope.has_gap => Exit::Incomplete,
         exit => exit,
@@ -59,10 +85,10 @@ pub(super) async fn run(args: EventsArgs, out: &mut Output) -> Result<Exit, Fail
 
 /// The filters of the subscription to each shim. They always include gaps: without these, a user
 /// could not distinguish a loss from a quiet container.
-fn subscription_filters(args: &EventsArgs) -> Vec<Filter> {
+fn subscription_filters(args: &EventsArgs, container: Option<&str>) -> Vec<Filter> {
     let filter = Filter {
         types: args.types.clone(),
-        container_id: args.common.container.clone().unwrap_or_default(),
+        container_id: container.unwrap_or_default().to_owned(),
         exec_id: args.exec_id.clone(),
         origin: args.origin.map(|origin| origin.as_str().to_owned()).unwrap_or_default(),
         executable: args.exe.clone().unwrap_or_default(),
@@ -76,54 +102,137 @@ fn subscription_filters(args: &EventsArgs) -> Vec<Filter> {
 }
 
 struct EventPrinter<'a> {
-    format: EventFormat,
+    rows: EventRows,
+    format: Format,
     style: Style,
     out: &'a mut Output,
-    scope: ContainerScope,
+    scope: Scope,
+    /// Selects what a person wants to see first; `None` to show all events.
+    starts: Option<StartsAndExits>,
+    #[cfg(feature = "expressions")]
+    condition: Option<Expression>,
+    /// The times from which and before which events are shown, in nanoseconds since 1970.
+    times: (u64, u64),
+    /// The last events of the journals, if only these are shown: how many, and which.
+    tail: Option<(usize, VecDeque<Event>)>,
     /// How many events may still be printed (`--limit`).
     left: u64,
-    is_empty: bool,
+    /// The ids and epochs of the shims of which a `hello` was printed: the stream of new events has
+    /// one too.
+    greeted: HashSet<(String, String)>,
 }
 
 impl<'a> EventPrinter<'a> {
-    fn new(args: &EventsArgs, style: Style, out: &'a mut Output) -> Self {
-        Self {
-            format: args.output,
+    fn new(args: &EventsArgs, scope: Scope, out: &'a mut Output) -> Result<Self, Failure> {
+        let style = Style::for_stdout(args.common.display);
+        let is_table = matches!(args.output, Format::Table | Format::Wide);
+        let shows_all = args.all || !args.types.is_empty() || !is_table;
+        let since = match args.since {
+            Some(Since::Time(time)) => time,
+            _ => 0,
+        };
+        #[cfg(feature = "expressions")]
+        let condition = args.filter.as_deref().map(Expression::parse).transpose();
+        Ok(Self {
+            rows: EventRows::new(args.output.clone(), style),
+            format: args.output.clone(),
             style,
             out,
-            scope: ContainerScope::new(args.common.container.clone()),
+            scope,
+            starts: (!shows_all).then(StartsAndExits::default),
+            #[cfg(feature = "expressions")]
+            condition: condition.map_err(Failure::Invalid)?,
+            times: (since, args.until.unwrap_or(u64::MAX)),
+            tail: args.tail.map(|count| (count, VecDeque::new())),
             left: args.limit.unwrap_or(u64::MAX),
-            is_empty: true,
-        }
+            greeted: HashSet::new(),
+        })
     }
-}
 
-impl EventSink for EventPrinter<'_> {
-    fn handle_event(&mut self, event: &Event) -> io::Result<ControlFlow<()>> {
-        if self.left == 0 {
-            return Ok(ControlFlow::Break(()));
+    fn is_done(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Whether an event is one that the options ask for.
+    fn is_wanted(&mut self, event: &Event) -> bool {
+        let is_again = match &event.body {
+            Some(Body::Hello(hello)) => {
+                !self.greeted.insert((hello.shim_id.clone(), event.epoch.clone()))
+            }
+            _ => false,
+        };
+        if is_again || !self.scope.includes(event) {
+            return false;
         }
-        if !self.scope.includes(event) {
-            return Ok(ControlFlow::Continue(()));
-        }
-        if let (EventFormat::Probe, Some(Body::Gap(gap)), false) =
-            (self.format, &event.body, self.style.is_quiet)
+        // A `hello`, and a gap of the stream itself, have the time of the request.
+        let is_in_time = event.seq == 0 || (self.times.0..self.times.1).contains(&event.time_ns);
+        // Also those that are not shown decide which later ones are.
+        let is_shown = self.starts.as_mut().is_none_or(|starts| starts.shows(event));
+        is_in_time && is_shown && (matches!(event.body, Some(Body::Gap(_))) || self.meets(event))
+    }
+
+    #[cfg(feature = "expressions")]
+    fn meets(&self, event: &Event) -> bool {
+        self.condition.as_ref().is_none_or(|condition| {
+            let object = serde_json::to_value(json::Event::from(event));
+            object.is_ok_and(|object| condition.matches(&object))
+        })
+    }
+
+    #[cfg(not(feature = "expressions"))]
+    fn meets(&self, _: &Event) -> bool {
+        true
+    }
+
+    fn print(&mut self, event: &Event) -> io::Result<ControlFlow<()>> {
+        if let (Format::Probe, Some(Body::Gap(gap)), false) =
+            (&self.format, &event.body, self.style.is_quiet)
         {
             // The format `probe` has no line for a gap.
             print_message(&gap_text(gap));
         }
-        let text = render::format_event(event, self.format, self.is_empty, self.style);
+        let text = self.rows.format(event);
         if text.is_empty() {
             return Ok(ControlFlow::Continue(()));
         }
         self.out.write(&text)?;
-        self.is_empty = false;
         // A `hello`, and a gap of the stream itself, are not events of a container, so they do not
         // count towards `--limit`.
         if event.seq != 0 {
             self.left -= 1;
         }
-        Ok(if self.left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        Ok(if self.is_done() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    }
+
+    /// Prints the last events of the journals, if only these are shown.
+    fn print_tail(&mut self) -> io::Result<()> {
+        for event in self.tail.take().map(|(_, events)| events).unwrap_or_default() {
+            if self.print(&event)?.is_break() {
+                break;
+            }
+        }
+        self.out.flush()
+    }
+}
+
+impl EventSink for EventPrinter<'_> {
+    fn handle_event(&mut self, event: &Event) -> io::Result<ControlFlow<()>> {
+        if self.is_done() {
+            return Ok(ControlFlow::Break(()));
+        }
+        if !self.is_wanted(event) {
+            return Ok(ControlFlow::Continue(()));
+        }
+        match &mut self.tail {
+            None => self.print(event),
+            Some((count, events)) => {
+                events.push_back(event.clone());
+                if events.len() > *count {
+                    events.pop_front();
+                }
+                Ok(ControlFlow::Continue(()))
+            }
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {

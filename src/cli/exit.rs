@@ -64,6 +64,12 @@ pub(super) enum Failure {
     /// No shim has the container with this id.
     #[error("container {0} not found")]
     NotFound(String),
+    /// The beginning of an id is that of several containers. The value is the message for the user.
+    #[error("{0}")]
+    Ambiguous(String),
+    /// An expression or a field of the command line is invalid. The value is the message.
+    #[error("{0}")]
+    Invalid(String),
     /// A process, an entry or a program was not found. The value is the message for the user.
     #[cfg(feature = "daemon")]
     #[error("{0}")]
@@ -92,7 +98,7 @@ impl Failure {
             Self::NotFound(_) => Exit::NotFound,
             #[cfg(feature = "daemon")]
             Self::Missing(_) => Exit::NotFound,
-            Self::Config(_) => Exit::Usage,
+            Self::Config(_) | Self::Ambiguous(_) | Self::Invalid(_) => Exit::Usage,
             Self::Daemon(error) if error.is_not_found() => Exit::NotFound,
             Self::Daemon(error) if error.is_usage() => Exit::Usage,
             Self::Daemon(error) if error.is_answer() => Exit::Failed,

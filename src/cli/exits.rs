@@ -9,16 +9,17 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::{
-    args::{ExitsArgs, ListFormat},
+    args::ExitsArgs,
     exit::{Exit, Failure},
+    hint_if_empty,
     output::{Output, Style},
     print_message,
-    render::exits as render,
-    shim_set::{ShimSet, live_registrations},
-    stream::{self, BatchSink, ContainerScope, EventSink, gap_filter},
+    render::exits::ExitRows,
+    select::{self, Scope},
+    stream::{self, BatchSink, EventSink, gap_filter},
 };
 use crate::{
-    api::{self, Event, Filter, Gap, event::Body},
+    api::{self, Container, Event, Filter, Gap, event::Body},
     client::{FollowOptions, Registration, Shim},
     model::Stage,
     observe::encode,
@@ -29,48 +30,33 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 
 pub(super) async fn run(args: ExitsArgs, out: &mut Output) -> Result<Exit, Failure> {
     let display = args.common.display;
-    let style = Style::for_stdout(display.no_trunc, display.quiet);
-    let scope = ContainerScope::new(args.common.container.clone());
-    let mut printer = ExitPrinter { format: args.output, style, out, scope, is_empty: true };
+    let (registrations, scope) = select::sources(&args.common, args.follow).await?;
+    let rows = ExitRows::new(args.output.clone(), Style::for_stdout(display));
+    let mut printer = ExitPrinter { rows, out, scope };
+    printer.out.write_now(&printer.rows.header())?;
+    let container = printer.scope.only_id().unwrap_or_default().to_owned();
     let exit = if args.follow {
-        printer.out.write_now(&render::header(args.output, style))?;
-        let (container, namespace) =
-            (args.common.container.unwrap_or_default(), args.common.namespace);
         let read = |registration, sender| {
             forward_exits(registration, container.clone(), sender, display.quiet)
         };
         // The command continues with the other shims when a shim ends.
-        stream::gather_batches(namespace, read, |_| false, &mut printer).await?
+        stream::gather_batches(args.common.namespace, read, |_| false, &mut printer).await?
     } else {
-        let registrations = match &args.common.container {
-            Some(_) => ShimSet::connect_selected(&args.common)
-                .await?
-                .shims
-                .into_iter()
-                .map(|shim| shim.registration)
-                .collect(),
-            None => live_registrations(args.common.namespace.as_deref())?,
-        };
-        printer.out.write_now(&render::header(args.output, style))?;
-        let wanted = FollowOptions {
-            filters: exit_filters(printer.scope.container.as_deref()),
-            ..Default::default()
-        };
-        let sources = registrations.into_iter().map(|one| (one, wanted.clone())).collect();
-        stream::read_journals(sources, display.quiet, &mut printer).await?
+        let wanted = FollowOptions { filters: exit_filters(&container), ..Default::default() };
+        let sources = registrations.iter().map(|one| (one.clone(), wanted.clone())).collect();
+        stream::read_journals(sources, display.quiet, &mut printer).await?.exit
     };
-    printer.out.write_now(render::footer(args.output, printer.is_empty))?;
+    printer.out.write_now(printer.rows.footer())?;
+    if printer.rows.is_empty() && !args.follow {
+        hint_if_empty(&registrations, "exits", &args.output, display.quiet);
+    }
     Ok(if exit == Exit::Ok && printer.scope.has_gap { Exit::Incomplete } else { exit })
 }
 
 /// The filters that select exits from a journal, for the command without `-f`.
-fn exit_filters(container: Option<&str>) -> Vec<Filter> {
+fn exit_filters(container: &str) -> Vec<Filter> {
     let types = vec!["process.exit".to_owned()];
-    let exits = Filter {
-        types,
-        container_id: container.unwrap_or_default().to_owned(),
-        ..Default::default()
-    };
+    let exits = Filter { types, container_id: container.to_owned(), ..Default::default() };
     vec![exits, gap_filter()]
 }
 
@@ -151,31 +137,31 @@ async fn forward_connection(
 }
 
 struct ExitPrinter<'a> {
-    format: ListFormat,
-    style: Style,
+    rows: ExitRows,
     out: &'a mut Output,
-    scope: ContainerScope,
-    is_empty: bool,
+    scope: Scope,
 }
 
 impl ExitPrinter<'_> {
-    fn print_exit(&mut self, namespace: &str, exit: &api::Exit) -> io::Result<()> {
-        self.out.write(&render::format_exit(
-            exit,
-            namespace,
-            self.format,
-            self.is_empty,
-            self.style,
-        ))?;
-        self.is_empty = false;
-        Ok(())
+    fn print_exit(&mut self, container: &Container, exit: &api::Exit) -> io::Result<()> {
+        self.out.write(&self.rows.format(exit, container))
+    }
+
+    /// The container of an exit, with its names as far as they are known: a stream of exits has
+    /// only the id.
+    fn container_of(&self, namespace: &str, id: &str) -> Container {
+        let is_it = |one: &&Container| one.id == id && one.namespace == namespace;
+        let known = self.scope.containers().iter().find(is_it).cloned();
+        known.unwrap_or_else(|| Container {
+            namespace: namespace.to_owned(),
+            id: id.to_owned(),
+            ..Default::default()
+        })
     }
 
     /// Prints an event if it is a gap, and nothing otherwise.
     fn print_gap(&mut self, event: &Event) -> io::Result<()> {
-        let text = render::format_gap(event, self.format, self.is_empty, self.style);
-        self.is_empty &= text.is_empty();
-        self.out.write(&text)
+        self.out.write(&self.rows.format_gap(event))
     }
 }
 
@@ -195,7 +181,12 @@ impl BatchSink<ExitBatch> for ExitPrinter<'_> {
     fn handle_batch(&mut self, batch: ExitBatch) -> io::Result<ControlFlow<()>> {
         match batch {
             ExitBatch::Exits(namespace, exits) => {
-                exits.iter().try_for_each(|exit| self.print_exit(&namespace, exit))?;
+                for exit in exits {
+                    let container = self.container_of(&namespace, &exit.container_id);
+                    if self.scope.has(&container) {
+                        self.print_exit(&container, &exit)?;
+                    }
+                }
             }
             ExitBatch::Gap => {
                 self.scope.has_gap = true;
@@ -212,7 +203,7 @@ impl EventSink for ExitPrinter<'_> {
             return Ok(ControlFlow::Continue(()));
         }
         match encode::exit(event) {
-            Some(exit) => self.print_exit(&event.container.get_or_default().namespace, &exit)?,
+            Some(exit) => self.print_exit(event.container.get_or_default(), &exit)?,
             None => self.print_gap(event)?,
         }
         Ok(ControlFlow::Continue(()))

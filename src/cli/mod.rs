@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  args       parses the command line
+//!  select     finds the containers by the names that a person has for them
 //!  shim_set   connects to the shims that a command asks
 //!  stream     merges the events of several shims
 //!  render     formats answers as text; no I/O
@@ -12,12 +13,15 @@
 //! `registry` ask the daemon. All text that comes from a container is escaped before it is printed.
 
 mod args;
+mod clock;
 mod containers;
 #[cfg(target_os = "linux")]
 mod doctor;
 mod events;
 mod exit;
 mod exits;
+#[cfg(feature = "expressions")]
+mod expression;
 #[cfg(feature = "man")]
 mod man;
 mod output;
@@ -27,8 +31,12 @@ mod reference;
 #[cfg(feature = "daemon")]
 mod registry;
 mod render;
+mod rows;
+mod select;
 mod shim_set;
+mod starts;
 mod stream;
+mod watch;
 
 use std::{ffi::OsString, path::Path};
 
@@ -37,13 +45,13 @@ use clap::Parser as _;
 pub use exit::Exit;
 
 use crate::{
-    client::{self, Daemon},
+    client::{self, Daemon, Registration},
     config::Config,
     model::printable,
 };
 
 use self::{
-    args::{Cli, Command, ConfigCommand},
+    args::{Cli, Command, ConfigCommand, Format},
     exit::Failure,
     output::{Output, Style},
 };
@@ -81,7 +89,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     }
 }
 
-async fn run_command(Cli { command, config }: Cli) -> Result<Exit, Failure> {
+async fn run_command(Cli { command, config, color }: Cli) -> Result<Exit, Failure> {
+    color.write_global();
     let mut out = Output::stdout();
     let exit = match command {
         Command::Events(args) => events::run(args, &mut out).await?,
@@ -99,7 +108,7 @@ async fn run_command(Cli { command, config }: Cli) -> Result<Exit, Failure> {
         }
         Command::Config(ConfigCommand::Show { keys, output, display }) => {
             let config = load_host_config(config.as_deref())?;
-            let style = Style::for_stdout(display.no_trunc, display.quiet);
+            let style = Style::for_stdout(display);
             out.write(&render::config::page(&config, &keys, output, style))?;
             Exit::Ok
         }
@@ -116,6 +125,19 @@ async fn run_command(Cli { command, config }: Cli) -> Result<Exit, Failure> {
     };
     out.flush()?;
     Ok(exit)
+}
+
+/// Prints a hint to stderr if a table is empty: what is missing, and what makes it appear.
+fn hint_if_empty(shims: &[Registration], what: &str, format: &Format, is_quiet: bool) {
+    if is_quiet || !matches!(format, Format::Table | Format::Wide) {
+        return;
+    }
+    print_message(&match shims.is_empty() {
+        true => format!(
+            "no {what}: no container is watched; run one with --runtime io.containerd.lookout.v2"
+        ),
+        false => format!("no {what}"),
+    });
 }
 
 /// Loads the configuration of the host. `named` is the file that `--config` names.

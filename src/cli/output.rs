@@ -7,52 +7,85 @@ use std::{
     thread,
 };
 
+use anstream::{AutoStream, ColorChoice};
+use anstyle::AnsiColor;
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
+use terminal_size::Width;
 use tokio::sync::oneshot;
+
+use super::{args::DisplayOptions, clock::Clock, render::table::cut_end};
+
+/// The narrowest terminal for which lines are fitted.
+const WIDTH_LEAST: usize = 40;
 
 /// How the text of the standard output is formatted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Style {
-    /// The number of columns after which lines are truncated; `None` for no limit.
+    /// The number of columns of the terminal; `None` for no limit.
     pub(super) width: Option<usize>,
     /// Whether failures are printed in red.
     pub(super) is_coloured: bool,
     /// Whether to omit headers and warnings, and print names only (`--quiet`).
     pub(super) is_quiet: bool,
+    /// How times are printed.
+    pub(super) clock: Clock,
+    /// Whether long ids are printed short.
+    pub(super) has_short_ids: bool,
+    /// Whether trees are drawn with ASCII, because the locale has no other characters.
+    pub(super) is_ascii: bool,
 }
 
 impl Style {
-    /// The style for the stdout of this process. A pipe gets complete lines without colour.
-    pub(super) fn for_stdout(no_trunc: bool, is_quiet: bool) -> Self {
+    /// The style for the stdout of this process. A pipe gets complete lines, ids and times.
+    pub(super) fn for_stdout(display: DisplayOptions) -> Self {
         let is_terminal = io::stdout().is_terminal();
-        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let columns = || terminal_size::terminal_size().map(|(Width(columns), _)| columns);
+        let width = if is_terminal && !display.no_trunc { columns() } else { None };
         Self {
-            width: terminal_size::terminal_size()
-                .filter(|_| is_terminal && !no_trunc)
-                .map(|(terminal_size::Width(columns), _)| usize::from(columns).max(40)),
-            is_coloured: is_terminal && !set("NO_COLOR") && !is_dumb,
-            is_quiet,
+            width: width.map(|columns| usize::from(columns).max(WIDTH_LEAST)),
+            is_coloured: AutoStream::choice(&io::stdout()) != ColorChoice::Never,
+            is_quiet: display.quiet,
+            clock: if is_terminal { Clock::of_terminal(display.utc) } else { Clock::Complete },
+            has_short_ids: is_terminal && !display.no_trunc,
+            is_ascii: !has_utf8_locale(),
         }
     }
 
-    /// Truncates a line to the width, with an ellipsis, and removes trailing spaces.
+    /// The style of `-o wide`: nothing is cut.
+    pub(super) fn uncut(self) -> Self {
+        Self { width: None, ..self }
+    }
+
+    /// Cuts a line at the width, with an ellipsis, and removes trailing blanks.
     pub(super) fn fit_to_width(self, line: &str) -> String {
         match self.width {
-            Some(width) if line.chars().count() > width => {
-                line.chars().take(width.saturating_sub(1)).chain(['…']).collect()
-            }
-            _ => line.trim_end().to_owned(),
+            Some(width) => cut_end(line, width),
+            None => line.trim_end().to_owned(),
         }
     }
 
     /// Highlights a line that reports a failure or a loss.
     pub(super) fn highlight_failure(self, line: String) -> String {
-        if self.is_coloured { format!("\x1b[31m{line}\x1b[0m") } else { line }
+        if !self.is_coloured {
+            return line;
+        }
+        let red = AnsiColor::Red.on_default();
+        format!("{red}{line}{red:#}")
     }
+}
+
+/// Whether the locale of the user has the characters of a tree. Without any setting it is taken to
+/// have them: containers and services set none.
+fn has_utf8_locale() -> bool {
+    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let locale = set("LC_ALL").or_else(|| set("LC_CTYPE")).or_else(|| set("LANG"));
+    locale.is_none_or(|locale| {
+        let locale = locale.to_ascii_lowercase();
+        locale.contains("utf-8") || locale.contains("utf8")
+    })
 }
 
 /// Standard output, buffered. If its reader has closed it, a write fails with `BrokenPipe`, which

@@ -1,18 +1,13 @@
 //! Connects to the shims that a command asks.
 
+use std::collections::HashMap;
+
 use futures::future::join_all;
 
-use super::{
-    args::ContainerOptions,
-    exit::{Exit, Failure},
-    print_message,
-};
+use super::{exit::Failure, print_message};
 use crate::{
-    api::{Container, Filter},
-    client::{
-        EventFollower, FollowOptions, FollowStep, Registration, Shim, ShimError, registrations,
-        runtime_dir,
-    },
+    api::{Container, Kubernetes},
+    client::{Registration, Shim, ShimError, registrations, runtime_dir},
 };
 
 /// The shims that answered, and whether others did not.
@@ -55,84 +50,35 @@ impl ShimSet {
         }
     }
 
-    /// Keeps only the shims that have the container `id`. There may be several, in different
-    /// containerd namespaces.
-    pub(super) async fn with_container(
-        mut self,
-        id: &str,
-        is_quiet: bool,
-    ) -> Result<Self, Failure> {
-        let shims = std::mem::take(&mut self.shims);
-        let known = join_all(shims.iter().map(|shim| find_container(shim, id))).await;
-        for (shim, known) in shims.into_iter().zip(known) {
-            match known {
-                Ok(Some(_)) => self.shims.push(shim),
-                Ok(None) => {}
-                Err(error) => self.report_unreachable(error, is_quiet),
+    /// The names that the containers of the shims have in Kubernetes.
+    pub(super) async fn names(&self) -> Names {
+        let mut names = HashMap::new();
+        // A shim that does not greet has been reported as unreachable by then, or ends.
+        for hello in join_all(self.shims.iter().map(Shim::hello)).await.into_iter().flatten() {
+            for container in hello.containers {
+                if let Some(k8s) = container.k8s.into_option() {
+                    names.insert((container.namespace, container.id), k8s);
+                }
             }
         }
-        match (self.shims.is_empty(), self.has_failed) {
-            // The container was found, so the shims that did not answer do not matter.
-            (false, _) => Ok(Self { has_failed: false, ..self }),
-            (true, true) => Err(Failure::Unreachable(anyhow::anyhow!(
-                "container {id} not found, but not all shims answered"
-            ))),
-            (true, false) => Err(Failure::NotFound(id.to_owned())),
-        }
+        Names(names)
     }
 
-    /// Connects to the shims that the options of a command select.
-    pub(super) async fn connect_selected(common: &ContainerOptions) -> Result<Self, Failure> {
-        let all = Self::connect_all(common.namespace.as_deref(), common.display.quiet).await?;
-        match &common.container {
-            Some(id) => all.with_container(id, common.display.quiet).await,
-            None => Ok(all),
-        }
-    }
-
-    pub(super) fn exit_status(&self) -> Exit {
-        if self.has_failed { Exit::Unreachable } else { Exit::Ok }
+    pub(super) fn registrations(&self) -> Vec<Registration> {
+        self.shims.iter().map(|shim| shim.registration.clone()).collect()
     }
 }
 
-/// The container `id`, as a shim describes it; `None` if the shim does not have the container. A
-/// container without live processes is found in the journal of events.
-pub(super) async fn find_container(shim: &Shim, id: &str) -> Result<Option<Container>, ShimError> {
-    match shim.processes(id).await {
-        Ok(answer) => {
-            let mut containers =
-                answer.processes.into_iter().filter_map(|one| one.container.into_option());
-            if let Some(container) = containers.find(|container| container.id == id) {
-                return Ok(Some(container));
-            }
-        }
-        // The shim answers with an error if the container has no live process, or if it does not
-        // observe the container. The journal may still have the container; otherwise the id of the
-        // shim is compared.
-        Err(error) if error.is_answer() => {}
-        Err(error) => return Err(error),
-    }
-    let filter = Filter { container_id: id.to_owned(), ..Default::default() };
-    let wanted = FollowOptions { filters: vec![filter], ..Default::default() };
-    let mut journal = EventFollower::new(shim.registration.clone(), wanted);
-    loop {
-        match journal.next().await {
-            FollowStep::Events(events) => {
-                let mut containers =
-                    events.into_iter().filter_map(|event| event.container.into_option());
-                if let Some(container) = containers.find(|container| container.id == id) {
-                    return Ok(Some(container));
-                }
-            }
-            FollowStep::Broken(Some(error)) => return Err(error),
-            FollowStep::End | FollowStep::Broken(None) => {
-                // The id of a shim is the id of its first container, even if the shim observes
-                // nothing.
-                let registration = &shim.registration;
-                let namespace = registration.namespace.clone();
-                let container = Container { namespace, id: id.to_owned(), ..Default::default() };
-                return Ok((registration.id == id).then_some(container));
-            }
+/// The names of containers in Kubernetes, by namespace and id in containerd.
+pub(super) struct Names(HashMap<(String, String), Kubernetes>);
+
+impl Names {
+    /// Adds the names to a container.
+    pub(super) fn complete(&self, container: Option<&mut Container>) {
+        let Some(container) = container else { return };
+        let key = (container.namespace.clone(), container.id.clone());
+        if let Some(names) = self.0.get(&key) {
+            container.k8s = Some(names.clone()).into();
         }
     }
 }

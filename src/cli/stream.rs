@@ -4,7 +4,11 @@
 //! [`follow_events`] forwards new events as they arrive, also those of shims that start later,
 //! until SIGTERM or SIGINT.
 
-use std::{collections::VecDeque, io, ops::ControlFlow};
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+    ops::ControlFlow,
+};
 
 use futures::future::join_all;
 use tokio::{
@@ -19,7 +23,7 @@ use super::{
     print_message,
 };
 use crate::{
-    api::{Event, Filter, event::Body},
+    api::{Event, Filter},
     client::{
         EventFollower, FollowOptions, FollowStep, Registration, ShimDiscovery, ShimError,
         runtime_dir,
@@ -57,29 +61,6 @@ impl<S: EventSink> BatchSink<Vec<Event>> for S {
     }
 }
 
-/// The container that `--container` names, and whether a gap has concerned it. Without the option,
-/// all containers are in the scope.
-pub(super) struct ContainerScope {
-    pub(super) container: Option<String>,
-    pub(super) has_gap: bool,
-}
-
-impl ContainerScope {
-    pub(super) fn new(container: Option<String>) -> Self {
-        Self { container, has_gap: false }
-    }
-
-    /// Whether an event is of a container in the scope. Needed because a shim sends the gaps of all
-    /// its containers. Also records that a gap in the scope was seen.
-    pub(super) fn includes(&mut self, event: &Event) -> bool {
-        let of = event.container.as_ref().map(|container| container.id.as_str());
-        // A gap without a container may concern any container, so it belongs to every scope.
-        let is_foreign = self.container.as_deref().zip(of).is_some_and(|(wanted, of)| wanted != of);
-        self.has_gap |= !is_foreign && matches!(event.body, Some(Body::Gap(_)));
-        !is_foreign
-    }
-}
-
 /// The filter of a subscription that selects the events `observer.gap`.
 pub(super) fn gap_filter() -> Filter {
     Filter { types: vec!["observer.gap".to_owned()], ..Default::default() }
@@ -95,13 +76,21 @@ struct JournalReader {
     end: Option<Exit>,
 }
 
+/// The result of reading the journals of shims.
+pub(super) struct JournalsRead {
+    /// Whether a journal could not be read completely.
+    pub(super) exit: Exit,
+    /// The cursor after each journal, by the address of the shim. A stream of new events continues
+    /// there.
+    pub(super) cursors: HashMap<String, String>,
+}
+
 /// Reads the journals of all shims to their ends and passes the events to `sink`, ordered by time.
-/// The returned status shows whether a journal could not be read completely.
 pub(super) async fn read_journals(
     sources: Vec<(Registration, FollowOptions)>,
     is_quiet: bool,
     sink: &mut impl EventSink,
-) -> Result<Exit, Failure> {
+) -> Result<JournalsRead, Failure> {
     let mut readers: Vec<JournalReader> = sources
         .into_iter()
         .map(|(registration, wanted)| JournalReader {
@@ -135,7 +124,12 @@ pub(super) async fn read_journals(
     let ends = || readers.iter().filter_map(|reader| reader.end);
     // `Unreachable` outranks `Incomplete`, although its number is lower: a shim that did not answer
     // at all is worse than a broken stream.
-    Ok(ends().find(|end| *end == Exit::Unreachable).or_else(|| ends().max()).unwrap_or(Exit::Ok))
+    let exit = ends().find(|end| *end == Exit::Unreachable).or_else(|| ends().max());
+    let cursor = |reader: &JournalReader| {
+        Some((reader.follow.registration().address.clone(), reader.follow.cursor()?))
+    };
+    let cursors = readers.iter().filter_map(cursor).collect();
+    Ok(JournalsRead { exit: exit.unwrap_or(Exit::Ok), cursors })
 }
 
 impl JournalReader {

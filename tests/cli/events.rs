@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lookout::api::{Container, Kubernetes};
 use serde_json::Value;
 
 use super::{
@@ -88,8 +89,78 @@ fn filters_and_limit_restrict_the_output() {
     assert_eq!(seqs(&["--type", "process.*", "--exec-id", "probe-1"]), [3, 4]);
     assert_eq!(seqs(&["--origin", "init"]), [2, 5]);
     assert_eq!(seqs(&["--type", "process.exit", "--failures"]), [5]);
+    assert_eq!(seqs(&["--type", "exit,start"]), [2, 3, 4, 5]);
     assert_eq!(seqs(&["--limit", "2"]), [1, 2]);
+    assert_eq!(seqs(&["--tail", "2"]), [5, 6]);
+    assert_eq!(seqs(&["--filter", "type == 'process.exit' && status != 0"]), [5]);
+    assert_eq!(seqs(&["--since", "now"]), [0; 0]);
+    assert_eq!(seqs(&["--until", "2020-01-01"]), [0; 0]);
+    assert_eq!(seqs(&["we", "--since", "5f3a:4"]), [5, 6], "a prefix of the id");
     assert_eq!(seqs(&["--container", "web", "--since", "5f3a:4"]), [5, 6]);
+}
+
+/// Check that `-f` shows only what is new, unless it is asked for more.
+#[test]
+fn follow_starts_now() {
+    let node = Node::new();
+    let shim = node.shim("web", Script { events: life("web"), ..Default::default() });
+    let seqs = |args: &[&str], count: usize| {
+        let running = Running::new(&node, &[&["events", "-f", "-o", "jsonl"], args].concat());
+        let read = || seq_and_type(&running.line()).0;
+        let first: Vec<u64> = (0..count).map(|_| read()).collect();
+        let seq = shim.script.lock().expect("a script").events.len() as u64 + 1;
+        shim.emit(start(seq, "web", process(4300, 4016, &["late"])));
+        let last = read();
+        assert_eq!(running.term().0, 0);
+        [first, vec![last]].concat()
+    };
+    assert_eq!(seqs(&[], 1), [0, 7]);
+    assert_eq!(seqs(&["--tail", "2"], 2), [6, 7, 8]);
+    assert_eq!(seqs(&["--since", "2020-01-01"], 9), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+}
+
+/// Check that a container is found by its names in Kubernetes, and that a beginning of two ids is
+/// refused with both.
+#[test]
+fn a_container_is_found_by_its_names() {
+    let node = Node::new();
+    let named = |id: &str, name: &str| {
+        let k8s = Kubernetes {
+            namespace: "shop".into(),
+            pod_name: "web-0".into(),
+            container_name: name.into(),
+            ..Default::default()
+        };
+        let namespace = "default".to_owned();
+        Container { namespace, id: id.into(), k8s: Some(k8s).into(), ..Default::default() }
+    };
+    let script = Script {
+        events: [life("5f3a"), life("5f3b")].concat(),
+        containers: vec![named("5f3a", "app"), named("5f3b", "sidecar")],
+        processes: [alive("5f3a"), alive("5f3b")].concat(),
+        ..Default::default()
+    };
+    let _shim = node.shim("5f3a", script);
+    let count = |args: &[&str]| {
+        let ran = run(&node, &[&["ps", "-q"], args].concat());
+        assert_eq!(ran.code, 0, "{ran:?}");
+        ran.out.lines().count()
+    };
+    let one = count(&["5f3a"]);
+    assert_eq!(count(&["--pod", "web-0"]), 2 * one);
+    assert_eq!(count(&["--pod", "shop/web-0", "--k8s-namespace", "shop"]), 2 * one);
+    for name in ["web-0/app", "shop/web-0/sidecar", "default/5f3a"] {
+        assert_eq!(count(&[name]), one, "{name}");
+    }
+    assert_eq!(count(&["web-0"]), 2 * one);
+    let ran = run(&node, &["ps", "web-0/app"]);
+    assert!(ran.out.lines().skip(1).all(|line| line.starts_with("web-0/app ")), "{ran:?}");
+    let ran = run(&node, &["events", "5f"]);
+    assert_eq!(ran.code, 2);
+    assert_eq!(ran.err, "lookout: 2 containers have an id that begins with 5f: 5f3a, 5f3b\n");
+    for nothing in [&["ps", "--pod", "web"][..], &["ps", "--k8s-namespace", "test"]] {
+        assert_eq!(run(&node, nothing).code, 3, "{nothing:?}");
+    }
 }
 
 /// Check that the journals of several shims are merged by time.
@@ -111,7 +182,7 @@ fn journals_of_several_shims_are_merged_by_time() {
 fn follow_ends_cleanly_on_sigterm() {
     let node = Node::new();
     let shim = node.shim("web", Script { events: life("web"), ..Default::default() });
-    let running = Running::new(&node, &["events", "-f", "-o", "json"]);
+    let running = Running::new(&node, &["events", "-f", "-o", "json", "--since", "2020-01-01"]);
     let mut text = String::new();
     // The bracket, the hello and five events. The line of the sixth event is complete only when the
     // next event arrives, which writes the comma.
@@ -133,9 +204,7 @@ fn a_shim_that_starts_later_is_followed_from_its_first_event() {
     let node = Node::new();
     let _shim = node.shim("web", Script { events: life("web"), ..Default::default() });
     let running = Running::new(&node, &["events", "-f", "-o", "jsonl"]);
-    for _ in 0..7 {
-        running.line();
-    }
+    assert_eq!(seq_and_type(&running.line()), (0, "hello".to_owned()));
     let _late = node.shim("late", Script { events: life("late"), ..Default::default() });
     let types: Vec<_> = (0..7).map(|_| seq_and_type(&running.line())).collect();
     assert_eq!((types[0].0, types[1].0, types[6].0), (0, 1, 6));
@@ -148,8 +217,15 @@ fn a_broken_connection_is_resumed_at_the_cursor() {
     let node = Node::new();
     let mut shim =
         node.shim("web", Script { events: life("web")[..2].to_vec(), ..Default::default() });
-    let running = Running::new(&node, &["events", "-f", "-o", "jsonl"]);
+    let running = Running::new(&node, &["events", "-f", "-o", "jsonl", "--tail", "3"]);
     let mut seqs: Vec<_> = (0..3).map(|_| seq_and_type(&running.line()).0).collect();
+    // The stream of new events begins where the journal was read to.
+    let cursors = || shim.script.lock().expect("a script").since.clone();
+    let deadline = Instant::now() + PATIENCE;
+    while cursors().len() < 2 {
+        assert!(Instant::now() < deadline, "no second subscription");
+        thread::sleep(Duration::from_millis(5));
+    }
     shim.stop();
     shim.emit(life("web")[2].clone());
     shim.serve();
@@ -158,7 +234,7 @@ fn a_broken_connection_is_resumed_at_the_cursor() {
     seqs.push(seq_and_type(&running.line()).0);
     assert_eq!(running.term(), (0, Vec::new()));
     assert_eq!(seqs, [0, 1, 2, 3, 4]);
-    assert_eq!(shim.script.lock().expect("a script").since, ["", "5f3a:2"]);
+    assert_eq!(shim.script.lock().expect("a script").since, ["", "5f3a:2", "5f3a:2"]);
 }
 
 /// Check that a gap sets the exit status, even if only other types are shown.
@@ -251,6 +327,7 @@ fn an_output_that_is_closed_early_is_success() {
     assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
     let ran = run(&node, &["events", "-q"]);
     assert_eq!((ran.code, ran.out.lines().count()), (0, 20_000));
+    assert_eq!(run(&node, &["events", "-q", "--all"]).out.lines().count(), 20_000);
 }
 
 /// Check that a command that waits for events ends as soon as its reader has gone, although nothing

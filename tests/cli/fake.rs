@@ -36,6 +36,8 @@ pub(crate) struct Script {
     pub(crate) ports: Vec<ContainerPort>,
     pub(crate) exits: Vec<Exit>,
     pub(crate) status: StatusResponse,
+    /// The containers of the greeting, with their names.
+    pub(crate) containers: Vec<Container>,
     pub(crate) idle: Vec<Container>,
     /// Each stream breaks after this number of events; `None`: never.
     pub(crate) breaks_after: Option<usize>,
@@ -111,7 +113,8 @@ impl Fake {
         let (stop, stopped) = oneshot::channel::<()>();
         let (ready, is_ready) = std::sync::mpsc::channel();
         let address = format!("unix://{}", self.socket.display());
-        let service = Arc::new(Service { script: self.script.clone() });
+        let id = self.socket.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let service = Arc::new(Service { script: self.script.clone(), id });
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -154,6 +157,7 @@ impl Drop for Fake {
 
 struct Service {
     script: Arc<Mutex<Script>>,
+    id: String,
 }
 
 impl Service {
@@ -222,16 +226,24 @@ impl Observer for Service {
         sender: ServerStreamSender<EventBatch>,
     ) -> ttrpc::Result<()> {
         self.read(|script| script.since.push(request.since.clone()));
+        let newest = self.read(|script| script.events.last().map_or(0, |event| event.seq));
+        let begin = if request.backfill { 0 } else { newest };
         let after: u64 =
-            request.since.rsplit_once(':').map_or(0, |(_, seq)| seq.parse().expect("a number"));
-        if self.read(|script| script.events.iter().all(|event| event.seq < after)) && after > 0 {
+            request.since.rsplit_once(':').map_or(begin, |(_, seq)| seq.parse().expect("a number"));
+        if self.read(|script| script.events.iter().all(|event| event.seq < after)) && after > newest
+        {
             return Err(ttrpc::Error::RpcStatus(ttrpc::get_status(
                 ttrpc::Code::INVALID_ARGUMENT,
                 "ahead",
             )));
         }
-        let hello =
-            Hello { schema_version: 1, seq: after, shim_id: "fake".into(), ..Default::default() };
+        let hello = Hello {
+            schema_version: 1,
+            seq: after,
+            shim_id: self.id.clone(),
+            containers: self.read(|script| script.containers.clone()),
+            ..Default::default()
+        };
         let mut batch = vec![Event {
             epoch: EPOCH.into(),
             type_: "hello".into(),

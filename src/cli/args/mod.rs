@@ -1,13 +1,25 @@
 //! The command line: commands, options and their help texts.
 
+mod format;
 #[cfg(feature = "daemon")]
 pub(super) mod registry;
 
-use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+
+pub(super) use self::format::parse_event_format;
+use self::format::parse_format;
+pub(super) use self::format::{CustomColumn, FieldPath, Format};
 
 #[cfg(feature = "daemon")]
 use self::registry::RegistryCommand;
-use crate::{cli::exit::Exit, config::Key, model::EVENT_TYPES};
+use crate::{
+    cli::{clock::parse_time, exit::Exit},
+    config::Key,
+    model::EVENT_TYPES,
+};
 
 /// Observe the processes and ports of containers, and manage registered processes.
 #[derive(Debug, Parser)]
@@ -15,8 +27,7 @@ use crate::{cli::exit::Exit, config::Key, model::EVENT_TYPES};
     name = "lookout",
     version,
     after_help = Exit::help_line(),
-    max_term_width = 100,
-    disable_help_subcommand = true
+    max_term_width = 100
 )]
 pub(super) struct Cli {
     #[command(subcommand)]
@@ -24,6 +35,8 @@ pub(super) struct Cli {
     /// Path of the configuration file [default: /etc/lookout/config.toml].
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) config: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    pub(super) color: colorchoice_clap::Color,
 }
 
 #[derive(Debug, Subcommand)]
@@ -70,14 +83,49 @@ pub(super) enum Command {
 /// Options of all commands that show containers.
 #[derive(Debug, Clone, Args)]
 pub(super) struct ContainerOptions {
+    /// Show only this container.
+    ///
+    /// Its id, a unique prefix of it, or a name: POD, POD/CONTAINER or K8S-NAMESPACE/POD/CONTAINER
+    /// in Kubernetes, else NAMESPACE/ID with containerd's namespace.
+    #[arg(value_name = "CONTAINER")]
+    positional: Option<String>,
+    /// The same as the argument CONTAINER.
+    #[arg(long, value_name = "ID", conflicts_with = "positional", hide_short_help = true)]
+    container: Option<String>,
     /// Show only this containerd namespace [default: all].
     #[arg(short, long, value_name = "NS")]
     pub(super) namespace: Option<String>,
-    /// Show only this container.
-    #[arg(long, value_name = "ID")]
-    pub(super) container: Option<String>,
+    /// Show only the containers of this Kubernetes pod: POD or K8S-NAMESPACE/POD.
+    #[arg(long, value_name = "POD")]
+    pub(super) pod: Option<String>,
+    /// Show only the containers of pods in this Kubernetes namespace.
+    #[arg(long, value_name = "NS")]
+    pub(super) k8s_namespace: Option<String>,
     #[command(flatten)]
     pub(super) display: DisplayOptions,
+}
+
+impl ContainerOptions {
+    /// The options of a command for one container.
+    pub(super) fn of_container(
+        container: String,
+        namespace: Option<String>,
+        display: DisplayOptions,
+    ) -> Self {
+        Self {
+            positional: Some(container),
+            container: None,
+            namespace,
+            pod: None,
+            k8s_namespace: None,
+            display,
+        }
+    }
+
+    /// The id or the name that was given for a container.
+    pub(super) fn container(&self) -> Option<&str> {
+        self.positional.as_deref().or(self.container.as_deref())
+    }
 }
 
 /// Options of all commands that print a table.
@@ -86,24 +134,44 @@ pub(super) struct DisplayOptions {
     /// Print only ids or names; no header and no warnings.
     #[arg(short, long)]
     pub(super) quiet: bool,
-    /// Do not truncate lines to the width of the terminal.
+    /// Print complete ids, and do not fit lines to the width of the terminal.
     #[arg(long)]
     pub(super) no_trunc: bool,
+    /// Print times in UTC [default: local times on a terminal, UTC otherwise].
+    #[arg(long)]
+    pub(super) utc: bool,
 }
 
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  lookout events                              all starts and exits in the journals of the shims
+  lookout events -f web                       what happens in web from now on
+  lookout events web --since 5m               and what has happened in the last five minutes
+  lookout events --since 14:00 --until 14:05  what ran in five minutes, in all containers
+  lookout events --pod shop/web-0 --failures  the exits of a pod with a status other than 0
+  lookout events web --type exec,exit --all   each exec and exit
+  lookout events --filter 'process.user.id == 0 && origin == \"exec\"' -o jsonl
+  lookout events web --tail 20 -o custom-columns=TIME:.time,PID:.process.pid,STATUS:.status")]
 pub(super) struct EventsArgs {
     #[command(flatten)]
     pub(super) common: ContainerOptions,
-    /// Follow new events, also of containers that start later.
+    /// Follow new events, also of containers that start later; earlier events are shown only with
+    /// --since or --tail.
     #[arg(short, long)]
     pub(super) follow: bool,
-    /// Show only this type, such as process.exec or process.*; can be repeated.
+    /// Show all events: also forks, execs of the same executable, and ends of outputs.
+    ///
+    /// The formats for programs always have all events.
+    #[arg(short, long)]
+    pub(super) all: bool,
+    /// Show only these types, separated by commas: process.exec, process.*, or exec for short.
     ///
     /// observer.gap events are always shown: they report that other events were lost.
     #[arg(
         long = "type",
         value_name = "TYPE",
+        value_delimiter = ',',
         value_parser = event_type_parser(),
         hide_possible_values = true,
     )]
@@ -120,36 +188,92 @@ pub(super) struct EventsArgs {
     /// Show only exits with a non-zero status.
     #[arg(long)]
     pub(super) failures: bool,
-    /// Show only events after this cursor, EPOCH:SEQ; requires --container.
-    #[arg(long, value_name = "CURSOR", requires = "container", value_parser = parse_cursor)]
-    pub(super) since: Option<String>,
+    /// Show only events that meet a condition in CEL on the fields of -o json.
+    ///
+    /// Such as status != 0, process.executable.path.startsWith("/tmp/"), has(port) &&
+    /// port.scope == "wildcard". A field that an event lacks makes the condition false.
+    #[cfg(feature = "expressions")]
+    #[arg(long, value_name = "EXPRESSION")]
+    pub(super) filter: Option<String>,
+    /// Show only events from this time on: 5m (ago), 14:00, 2026-11-25, 2026-11-25T14:00, yesterday,
+    /// or after a cursor, EPOCH:SEQ, of one container.
+    #[arg(long, value_name = "TIME", value_parser = parse_since)]
+    pub(super) since: Option<Since>,
+    /// Show only events before this time.
+    #[arg(long, value_name = "TIME", value_parser = parse_time, conflicts_with = "follow")]
+    pub(super) until: Option<u64>,
+    /// Show only the last N events; with -f, before the new ones.
+    #[arg(long, value_name = "N")]
+    pub(super) tail: Option<usize>,
     /// Stop after this number of events.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) limit: Option<u64>,
-    /// Output format.
-    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
-    pub(super) output: EventFormat,
+    /// Output format: table, wide, json (an array), jsonl (one object per line), yaml, probe (one
+    /// {"pid","command","timestamp"} object per start and exec), or
+    /// custom-columns=TITLE:.field,TITLE:.field with fields of -o json.
+    #[arg(short, long, value_name = "FORMAT", default_value = "table", value_parser = parse_event_format)]
+    pub(super) output: Format,
+}
+
+/// Options of all commands that print a list of processes or ports.
+#[derive(Debug, Args)]
+pub(super) struct ListOptions {
+    /// Show only rows that meet a condition in CEL on the fields of -o json; see `lookout events
+    /// --help`.
+    #[cfg(feature = "expressions")]
+    #[arg(long, value_name = "EXPRESSION")]
+    pub(super) filter: Option<String>,
+    /// Sort by a field of -o json, such as .process.pid; -.process.pid sorts downwards.
+    #[arg(long, value_name = "FIELD", allow_hyphen_values = true)]
+    pub(super) sort: Option<String>,
+    /// Output format: table, wide, json (an array), jsonl (one object per line), yaml, or
+    /// custom-columns=TITLE:.field,TITLE:.field with fields of -o json.
+    #[arg(short, long, value_name = "FORMAT", default_value = "table", value_parser = parse_format)]
+    pub(super) output: Format,
 }
 
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  lookout ps                       the processes of all containers
+  lookout ps web                   those of one container
+  lookout ps --pod shop/web-0 -w   those of a pod, again and again
+  lookout ps --sort -.process.creation.time -o custom-columns=PID:.process.pid,EXE:.process.executable.path
+  lookout ps --filter 'origin == \"injected\"'")]
 pub(super) struct PsArgs {
     #[command(flatten)]
     pub(super) common: ContainerOptions,
-    /// Output format.
-    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
-    pub(super) output: ListFormat,
+    /// Print the list again whenever it may have changed.
+    #[arg(short, long)]
+    pub(super) watch: bool,
+    #[command(flatten)]
+    pub(super) list: ListOptions,
 }
 
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  lookout tree              the process trees of all containers
+  lookout tree web -w       that of one container, again and again
+  lookout tree --pod web-0  those of a pod")]
 pub(super) struct TreeArgs {
     #[command(flatten)]
     pub(super) common: ContainerOptions,
+    /// Print the trees again whenever they may have changed.
+    #[arg(short, long)]
+    pub(super) watch: bool,
     /// Output format.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(super) output: PageFormat,
 }
 
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  lookout ports         the open ports of all containers
+  lookout ports web -w  those of one container, then each that opens or closes
+  lookout ports --filter 'network.local.port == 8080'
+  lookout ports --filter 'port.scope == \"wildcard\"' -o wide")]
 pub(super) struct PortsArgs {
     #[command(flatten)]
     pub(super) common: ContainerOptions,
@@ -162,24 +286,33 @@ pub(super) struct PortsArgs {
     /// that hold it now.
     #[arg(long, conflicts_with = "watch")]
     pub(super) daemon: bool,
-    /// Output format.
-    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
-    pub(super) output: ListFormat,
+    #[command(flatten)]
+    pub(super) list: ListOptions,
 }
 
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  lookout exits              the exits in all containers
+  lookout exits web -f       those of one container from now on
+  lookout exits web -o json  for a program")]
 pub(super) struct ExitsArgs {
     #[command(flatten)]
     pub(super) common: ContainerOptions,
     /// Follow new exits; earlier exits are not shown.
     #[arg(short, long)]
     pub(super) follow: bool,
-    /// Output format.
-    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
-    pub(super) output: ListFormat,
+    /// Output format: table, wide, json (an array), jsonl (one object per line), yaml, or
+    /// custom-columns=TITLE:.field,TITLE:.field with fields of -o json.
+    #[arg(short, long, value_name = "FORMAT", default_value = "table", value_parser = parse_format)]
+    pub(super) output: Format,
 }
 
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  lookout capabilities      the lowest support of all shims, or what this node could do
+  lookout capabilities web  that of one container")]
 pub(super) struct CapabilitiesArgs {
     #[command(flatten)]
     pub(super) common: ContainerOptions,
@@ -189,9 +322,14 @@ pub(super) struct CapabilitiesArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  lookout inspect web              all that is known of a container
+  lookout inspect shop/web-0/app   by its names in Kubernetes
+  lookout inspect 5f3a -o json     by the beginning of its id")]
 pub(super) struct InspectArgs {
-    /// The id of the container.
-    #[arg(value_name = "ID")]
+    /// The container: its id, a unique prefix of it, or a name, as for `lookout ps`.
+    #[arg(value_name = "CONTAINER")]
     pub(super) container: String,
     /// Search only this containerd namespace [default: all].
     #[arg(short, long, value_name = "NS")]
@@ -233,20 +371,6 @@ pub(super) enum ConfigCommand {
         #[command(flatten)]
         display: DisplayOptions,
     },
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum EventFormat {
-    /// A table with one line per event.
-    Table,
-    /// A table with all columns.
-    Wide,
-    /// A JSON array.
-    Json,
-    /// One JSON object per line.
-    Jsonl,
-    /// One {"pid","command","timestamp"} object per process.start and process.exec event.
-    Probe,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -299,25 +423,52 @@ impl Origin {
     }
 }
 
-/// Accepts the name of an event type, or a group of types such as `process.*`.
-fn event_type_parser() -> PossibleValuesParser {
-    let mut types = Vec::from(EVENT_TYPES.map(str::to_owned));
-    for name in EVENT_TYPES {
-        let group = name.split_once('.').map(|(group, _)| format!("{group}.*"));
-        types.extend(group.filter(|group| !types.contains(group)));
-    }
-    PossibleValuesParser::new(types)
+/// From where on events are shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Since {
+    /// Nanoseconds since 1970.
+    Time(u64),
+    /// The cursor of a shim, `EPOCH:SEQ`.
+    Cursor(String),
 }
 
-/// Accepts a cursor, `EPOCH:SEQ`. The shim checks the epoch.
-fn parse_cursor(text: &str) -> Result<String, String> {
+/// Accepts the name of an event type, the last part of such a name, or a group of types such as
+/// `process.*`, and gives the name or the group.
+fn event_type_parser() -> impl TypedValueParser<Value = String> {
+    let mut accepted: Vec<(String, &str)> = Vec::new();
+    for name in EVENT_TYPES {
+        accepted.push((name.to_owned(), name));
+        let Some((group, last)) = name.split_once('.') else { continue };
+        // Both a process and a container start: the first in the list is that of the process.
+        for short in [last.to_owned(), format!("{group}.*")] {
+            if !accepted.iter().any(|(known, _)| *known == short) {
+                accepted.push((short, name));
+            }
+        }
+    }
+    let names: Vec<String> = accepted.iter().map(|(name, _)| name.clone()).collect();
+    PossibleValuesParser::new(names).map(move |text| {
+        let full = accepted.iter().find(|(name, _)| *name == text && !name.ends_with(".*"));
+        full.map_or(text, |(_, full)| (*full).to_owned())
+    })
+}
+
+/// Accepts a time, or a cursor, `EPOCH:SEQ`. The shim checks the epoch.
+fn parse_since(text: &str) -> Result<Since, String> {
+    let time = match parse_time(text) {
+        Ok(time) => return Ok(Since::Time(time)),
+        Err(error) => error,
+    };
     let is_cursor = text.rsplit_once(':').is_some_and(|(epoch, seq)| {
         // `u64::parse` accepts a leading `+`, which the shim rejects.
-        !epoch.is_empty() && !seq.starts_with('+') && seq.parse::<u64>().is_ok()
+        !epoch.is_empty()
+            && epoch.bytes().all(|byte| byte.is_ascii_hexdigit())
+            && !seq.starts_with('+')
+            && seq.parse::<u64>().is_ok()
     });
     if is_cursor {
-        Ok(text.to_owned())
+        Ok(Since::Cursor(text.to_owned()))
     } else {
-        Err("a cursor is EPOCH:SEQ, such as 5f3a:17".to_owned())
+        Err(format!("{time}, or a cursor EPOCH:SEQ, such as 5f3a:17"))
     }
 }

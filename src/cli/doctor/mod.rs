@@ -111,7 +111,7 @@ pub(super) fn run(args: &DoctorArgs, out: &mut Output) -> Result<Exit, Failure> 
         runtimes,
         wrong,
     };
-    let style = Style::for_stdout(args.display.no_trunc, args.display.quiet);
+    let style = Style::for_stdout(args.display);
     match args.output {
         PageFormat::Json => out.write(&(json::to_line(&report) + "\n")),
         PageFormat::Table => out.write(&text_page(&report, style)),

@@ -51,7 +51,7 @@ pub(in crate::cli) async fn add(args: AddArgs, out: &mut Output) -> Result<Exit,
             }
         }
     }
-    let style = Style::for_stdout(args.display.no_trunc, args.display.quiet);
+    let style = Style::for_stdout(args.display);
     if !added.is_empty() {
         out.write(&render::entries::list(&added, args.output, style))?;
     }
@@ -67,7 +67,7 @@ pub(in crate::cli) async fn add(args: AddArgs, out: &mut Output) -> Result<Exit,
 /// `lookout list`: prints the entries that match.
 pub(in crate::cli) async fn list(args: ListArgs, out: &mut Output) -> Result<Exit, Failure> {
     let entries = connect_to_daemon().await?.list(&args.select.selector(Vec::new())).await?;
-    let style = Style::for_stdout(args.display.no_trunc, args.display.quiet);
+    let style = Style::for_stdout(args.display);
     out.write(&render::entries::list(&entries, args.output, style))?;
     Ok(Exit::Ok)
 }

@@ -53,7 +53,7 @@ pub(in crate::cli) fn find(
     for one in &mut found {
         one.args = one.args.take().map(|args| redactor.redact(args));
     }
-    let style = Style::for_stdout(args.display.no_trunc, args.display.quiet);
+    let style = Style::for_stdout(args.display);
     out.write(&format_found(&found, args.output, style))?;
     Ok(if found.is_empty() { Exit::NotFound } else { Exit::Ok })
 }

@@ -27,7 +27,7 @@ pub(in crate::cli) async fn stats(args: StatsArgs, out: &mut Output) -> Result<E
         ..Default::default()
     };
     let sample = connect_to_daemon().await?.sample(&request).await?;
-    let style = Style::for_stdout(args.display.no_trunc, args.display.quiet);
+    let style = Style::for_stdout(args.display);
     out.write(&render::list(&sample.usages, &HashMap::new(), args.output, style))?;
     Ok(Exit::Ok)
 }
@@ -75,7 +75,7 @@ pub(in crate::cli) async fn top(args: TopArgs, out: &mut Output) -> Result<Exit,
         }
         let mut usages = before.usages.clone();
         sort_usages(&mut usages, &rates, order);
-        let style = Style::for_stdout(args.display.no_trunc, args.display.quiet);
+        let style = Style::for_stdout(args.display);
         let page = render::top_page(&usages, &rates, style);
         let shown = match &screen {
             Some(screen) => screen.draw_page(&page, out),

@@ -1,140 +1,197 @@
 //! The output of `lookout events`.
 
+use jiff::civil::Date;
+
+#[cfg(feature = "expressions")]
+use super::rows::yaml_document;
 use super::{
     gap::{self, millis_text},
+    names::container_name,
     ports,
-    table::{or_dash, pad_row, shorten_id},
+    rows::{custom_cells, custom_table, custom_titles},
+    table::{Column, Table, or_dash},
+    time::{time_cell, times_fitted},
 };
 use crate::{
     api::{Event, Process, event::Body},
-    cli::{args::EventFormat, output::Style},
+    cli::{args::Format, clock::short_duration, output::Style},
     client::json,
     model::{printable, rfc3339},
 };
 
-/// The titles and widths of the columns of `-o table`. The widths are fixed, because later rows are
-/// unknown.
-const TABLE_COLUMNS: [(&str, usize); 6] =
-    [("TIME (UTC)", 15), ("CONTAINER", 16), ("TYPE", 19), ("PID", 7), ("ORIGIN", 16), ("WHAT", 0)];
-/// The titles and widths of the columns of `-o wide`, fixed as in [`TABLE_COLUMNS`].
-const WIDE_COLUMNS: [(&str, usize); 12] = [
-    ("TIME", 30),
-    ("SEQ", 6),
-    ("NAMESPACE", 10),
-    ("CONTAINER", 16),
-    ("TYPE", 19),
-    ("PID", 7),
-    ("VPID", 6),
-    ("PPID", 7),
-    ("ORIGIN", 16),
-    ("GRADE", 8),
-    ("EXECUTABLE", 20),
-    ("WHAT", 0),
+/// The columns of `-o table`.
+const TABLE_COLUMNS: [Column; 6] = [
+    Column::new("TIME", 12),
+    Column::new("CONTAINER", 20).least(12),
+    Column::new("EVENT", 10),
+    Column::new("PID", 7).rank(2),
+    Column::new("ORIGIN", 16).least(10).rank(1),
+    Column::last("WHAT"),
+];
+/// The columns of `-o wide`.
+const WIDE_COLUMNS: [Column; 12] = [
+    Column::new("TIME", 30),
+    Column::new("SEQ", 6),
+    Column::new("NAMESPACE", 10),
+    Column::new("CONTAINER", 16),
+    Column::new("TYPE", 19),
+    Column::new("PID", 7),
+    Column::new("VPID", 6),
+    Column::new("PPID", 7),
+    Column::new("ORIGIN", 16),
+    Column::new("GRADE", 8),
+    Column::new("EXECUTABLE", 20),
+    Column::last("WHAT"),
 ];
 
-/// The text that is printed before the first event.
-pub(in crate::cli) fn header(format: EventFormat, style: Style) -> String {
-    let columns: &[(&str, usize)] = match format {
-        EventFormat::Table => &TABLE_COLUMNS,
-        EventFormat::Wide => &WIDE_COLUMNS,
-        EventFormat::Json => return "[".to_owned(),
-        EventFormat::Jsonl | EventFormat::Probe => return String::new(),
-    };
-    if style.is_quiet {
-        return String::new();
-    }
-    let titles: Vec<String> = columns.iter().map(|(title, _)| (*title).to_owned()).collect();
-    let widths: Vec<usize> = columns.iter().map(|(_, width)| *width).collect();
-    style.fit_to_width(&pad_row(&titles, &widths)) + "\n"
-}
-
-/// The text that is printed after the last event.
-pub(in crate::cli) fn footer(format: EventFormat, is_empty: bool) -> &'static str {
-    match (format, is_empty) {
-        (EventFormat::Json, true) => "]\n",
-        (EventFormat::Json, false) => "\n]\n",
-        (EventFormat::Table | EventFormat::Wide | EventFormat::Jsonl | EventFormat::Probe, _) => "",
-    }
-}
-
-/// Formats one event; empty if `format` does not show events of its type. `is_first` is whether no
-/// event was printed before.
-pub(in crate::cli) fn format_event(
-    event: &Event,
-    format: EventFormat,
-    is_first: bool,
+/// Formats the rows of `lookout events`, one by one.
+#[derive(Debug, Clone)]
+pub(in crate::cli) struct EventRows {
+    format: Format,
+    table: Table,
     style: Style,
-) -> String {
-    match format {
-        EventFormat::Json => {
-            format!(
-                "{}{}",
-                if is_first { "\n" } else { ",\n" },
-                json::to_line(&json::Event::from(event))
-            )
+    /// The date of the last row, if rows have only the time of day.
+    date: Option<Date>,
+    is_empty: bool,
+}
+
+impl EventRows {
+    pub(in crate::cli) fn new(format: Format, style: Style) -> Self {
+        let table = match &format {
+            Format::Wide => Table::of_stream(&WIDE_COLUMNS, style.uncut()),
+            Format::Columns(columns) => custom_table(columns, style),
+            _ => Table::of_stream(&times_fitted(TABLE_COLUMNS, style), style),
+        };
+        Self { format, table, style, date: style.clock.today(), is_empty: true }
+    }
+
+    /// The text before the first row.
+    pub(in crate::cli) fn header(&self) -> String {
+        match &self.format {
+            Format::Table | Format::Wide => self.table.header(),
+            Format::Columns(_) if self.style.is_quiet => String::new(),
+            Format::Columns(columns) => self.table.row(&custom_titles(columns)) + "\n",
+            Format::Json => "[".to_owned(),
+            _ => String::new(),
         }
-        EventFormat::Jsonl => json::to_line(&json::Event::from(event)) + "\n",
-        EventFormat::Probe => json::ProbeObject::of(event)
-            .map_or_else(String::new, |probe| json::to_line(&probe) + "\n"),
-        EventFormat::Table | EventFormat::Wide if matches!(event.body, Some(Body::Hello(_))) => {
-            String::new()
+    }
+
+    /// The text after the last row.
+    pub(in crate::cli) fn footer(&self) -> &'static str {
+        match (&self.format, self.is_empty) {
+            (Format::Json, true) => "]\n",
+            (Format::Json, false) => "\n]\n",
+            _ => "",
         }
-        EventFormat::Table | EventFormat::Wide => row(event, format, style) + "\n",
+    }
+
+    pub(in crate::cli) fn is_empty(&self) -> bool {
+        self.is_empty
+    }
+
+    /// Formats one event; empty if the format does not show events of its type.
+    pub(in crate::cli) fn format(&mut self, event: &Event) -> String {
+        let text = self.format_event(event);
+        self.is_empty &= text.is_empty();
+        text
+    }
+
+    fn format_event(&mut self, event: &Event) -> String {
+        let object = || json::Event::from(event);
+        match &self.format {
+            Format::Json => {
+                let separator = if self.is_empty { "\n" } else { ",\n" };
+                format!("{separator}{}", json::to_line(&object()))
+            }
+            Format::Jsonl => json::to_line(&object()) + "\n",
+            #[cfg(feature = "expressions")]
+            Format::Yaml => yaml_document(&object()),
+            Format::Columns(columns) => self.table.row(&custom_cells(columns, &object())) + "\n",
+            Format::Probe => json::ProbeObject::of(event)
+                .map_or_else(String::new, |probe| json::to_line(&probe) + "\n"),
+            Format::Table | Format::Wide if matches!(event.body, Some(Body::Hello(_))) => {
+                String::new()
+            }
+            Format::Table => {
+                let line = self.date_line(event.time_ns);
+                line + &self.highlighted(event, self.table.row(&self.table_cells(event))) + "\n"
+            }
+            Format::Wide => self.highlighted(event, self.table.row(&wide_cells(event))) + "\n",
+        }
+    }
+
+    /// A line with the date of an event, if the row before it is of another date.
+    fn date_line(&mut self, time_ns: u64) -> String {
+        let date = self.style.clock.date(time_ns);
+        if date == self.date || self.style.is_quiet {
+            return String::new();
+        }
+        self.date = date;
+        date.map_or_else(String::new, |date| format!("-- {date} --\n"))
+    }
+
+    fn highlighted(&self, event: &Event, line: String) -> String {
+        if is_failure(event) { self.style.highlight_failure(line) } else { line }
+    }
+
+    fn table_cells(&self, event: &Event) -> Vec<String> {
+        let process = match &event.body {
+            Some(Body::Process(process)) => Some(process),
+            _ => None,
+        };
+        let container = container_name(event.container.get_or_default(), self.style);
+        let (name, verb) = event_name(&event.type_);
+        let what = what_cell(event, false);
+        let what = if verb.is_empty() { what } else { format!("{verb} {what}") };
+        vec![
+            time_cell(event.time_ns, &self.table, self.style),
+            or_dash(container),
+            name,
+            or_dash(pid_cell(event)),
+            or_dash(process.map(origin_text).unwrap_or_default()),
+            or_dash(what),
+        ]
     }
 }
 
-fn row(event: &Event, format: EventFormat, style: Style) -> String {
+/// The name of an event in the narrow column of a table, and the verb that then begins its
+/// description: `process.exit` is `exit`, and `container.close` is `container`, `close`.
+fn event_name(type_name: &str) -> (String, &str) {
+    let (name, verb) = match type_name.split_once('.') {
+        Some(("container", verb)) => ("container", verb),
+        Some(("process" | "observer", name)) => (name, ""),
+        _ => (type_name, ""),
+    };
+    (printable::safe_text(name.as_bytes()), verb)
+}
+
+fn wide_cells(event: &Event) -> Vec<String> {
     let process = match &event.body {
         Some(Body::Process(process)) => Some(process),
         _ => None,
     };
-    let time = rfc3339(event.time_ns);
-    let namespace = event
-        .container
-        .as_ref()
-        .map(|container| printable::safe_text(container.namespace.as_bytes()));
-    let container = event
-        .container
-        .as_ref()
-        .map(|container| printable::safe_text(container.id.as_bytes()))
-        .unwrap_or_default();
-    let type_name = printable::safe_text(event.type_.as_bytes());
-    let what = what_cell(event, format);
-    let pid = pid_cell(event);
-    let origin = process.map(origin_text).unwrap_or_default();
-    let line = if format == EventFormat::Table {
-        let clock = time.get(11..26).unwrap_or(&time).to_owned();
-        let container = if style.width.is_some() {
-            shorten_id(&container, TABLE_COLUMNS[1].1)
-        } else {
-            container
-        };
-        let row = [clock, or_dash(container), type_name, or_dash(pid), or_dash(origin), what];
-        pad_row(&row, &TABLE_COLUMNS.map(|(_, width)| width))
-    } else {
-        let number = |number: i32| if number == 0 { String::new() } else { number.to_string() };
-        let row = [
-            time,
-            if event.seq == 0 { String::new() } else { event.seq.to_string() },
-            namespace.unwrap_or_default(),
-            container,
-            type_name,
-            pid,
-            process.and_then(|process| process.vpid).map_or_else(String::new, number),
-            process.map_or_else(String::new, |process| number(process.parent_pid)),
-            origin,
-            printable::safe_text(event.grade.as_bytes()),
-            process
-                .and_then(|process| process.executable.as_ref())
-                .map(|path| printable::safe_text(path))
-                .unwrap_or_default(),
-            what,
-        ]
-        .map(or_dash);
-        pad_row(&row, &WIDE_COLUMNS.map(|(_, width)| width))
-    };
-    let line = style.fit_to_width(&line);
-    if is_failure(event) { style.highlight_failure(line) } else { line }
+    let container = event.container.get_or_default();
+    let number = |number: i32| if number == 0 { String::new() } else { number.to_string() };
+    let text = |text: &str| printable::safe_text(text.as_bytes());
+    [
+        rfc3339(event.time_ns),
+        if event.seq == 0 { String::new() } else { event.seq.to_string() },
+        text(&container.namespace),
+        text(&container.id),
+        text(&event.type_),
+        pid_cell(event),
+        process.and_then(|process| process.vpid).map_or_else(String::new, number),
+        process.map_or_else(String::new, |process| number(process.parent_pid)),
+        process.map(origin_text).unwrap_or_default(),
+        text(&event.grade),
+        process
+            .and_then(|process| process.executable.as_ref())
+            .map(|path| printable::safe_text(path))
+            .unwrap_or_default(),
+        what_cell(event, true),
+    ]
+    .map(or_dash)
+    .to_vec()
 }
 
 fn pid_cell(event: &Event) -> String {
@@ -195,19 +252,30 @@ pub(in crate::cli) fn end_text(process: &Process) -> String {
     let mut text = match (ended.code, ended.signal.as_str(), ended.status) {
         (Some(code), _, _) => format!("exit {code}"),
         (None, "", Some(status)) => format!("status {status}"),
-        (None, "", None) => "exit status unknown".to_owned(),
+        (None, "", None) => "status unknown".to_owned(),
         (None, signal, _) => printable::safe_text(signal.as_bytes()),
     };
     if ended.oom_killed {
-        text.push_str(" (out of memory)");
+        text.push_str(" (OOM)");
     }
     text
 }
 
+/// How long the process of an exit has run, in nanoseconds, exact to a clock tick; `None` if its
+/// start is unknown.
+fn run_time_ns(event: &Event) -> Option<u64> {
+    let Some(Body::Process(process)) = &event.body else { return None };
+    (process.created_ns > 0).then(|| event.time_ns.saturating_sub(process.created_ns))
+}
+
 /// The text of the column `WHAT` for an event of a process.
-fn process_what_cell(type_name: &str, process: &Process) -> String {
-    match type_name {
-        "process.exit" => format!("{}: {}", end_text(process), command_text(process)),
+fn process_what_cell(event: &Event, process: &Process) -> String {
+    match event.type_.as_str() {
+        "process.exit" => {
+            let after = run_time_ns(event).map(short_duration);
+            let after = after.map_or_else(String::new, |after| format!(", {after}"));
+            format!("{}{after}: {}", end_text(process), command_text(process))
+        }
         "process.done" => {
             let after = process
                 .after_exit_ns
@@ -229,9 +297,9 @@ fn process_what_cell(type_name: &str, process: &Process) -> String {
 }
 
 /// The text of the column `WHAT` for an event of any type.
-fn what_cell(event: &Event, format: EventFormat) -> String {
+fn what_cell(event: &Event, is_wide: bool) -> String {
     match &event.body {
-        Some(Body::Process(process)) => process_what_cell(&event.type_, process),
+        Some(Body::Process(process)) => process_what_cell(event, process),
         Some(Body::ContainerStart(_)) | Some(Body::Hello(_)) | None => String::new(),
         Some(Body::ContainerClose(close)) => {
             let count = |count: Option<u64>| {
@@ -249,7 +317,7 @@ fn what_cell(event: &Event, format: EventFormat) -> String {
         Some(Body::ContainerActive(active)) => {
             format!("by {}", printable::safe_text(active.cause.as_bytes()))
         }
-        Some(Body::Port(port)) => ports::port_text(port, format == EventFormat::Wide),
+        Some(Body::Port(port)) => ports::port_text(port, is_wide),
         Some(Body::Throttle(throttle)) => {
             format!(
                 "{} withheld from containerd's bus in {}",

@@ -1,104 +1,137 @@
 //! The output of `lookout exits`.
 
+#[cfg(feature = "expressions")]
+use super::rows::yaml_document;
 use super::{
     gap::gap_text,
-    table::shorten_id,
-    table::{or_dash, pad_row},
+    names::{container_name, short_id},
+    rows::{custom_cells, custom_table, custom_titles},
+    table::{Column, Table, or_dash},
+    time::{time_cell, times_fitted},
 };
 use crate::{
-    api::{Event, Exit, event::Body},
-    cli::{args::ListFormat, output::Style},
+    api::{Container, Event, Exit, event::Body},
+    cli::{args::Format, output::Style},
     client::json,
-    model::{printable, rfc3339},
+    model::printable,
 };
 
-/// The titles and widths of the columns. The widths are fixed, because later rows are unknown.
-const TABLE_COLUMNS: [(&str, usize); 5] =
-    [("TIME (UTC)", 30), ("CONTAINER", 16), ("EXEC", 16), ("PID", 7), ("STATUS", 0)];
+const COLUMNS: [Column; 5] = [
+    Column::new("TIME", 12),
+    Column::new("CONTAINER", 20).least(12),
+    Column::new("EXEC", 16).least(10).rank(1),
+    Column::new("PID", 7),
+    Column::last("STATUS"),
+];
 
-/// The text that is printed before the first exit.
-pub(in crate::cli) fn header(format: ListFormat, style: Style) -> String {
-    match format {
-        ListFormat::Json => "[".to_owned(),
-        ListFormat::Jsonl => String::new(),
-        ListFormat::Table | ListFormat::Wide if style.is_quiet => String::new(),
-        ListFormat::Table | ListFormat::Wide => {
-            let titles = TABLE_COLUMNS.map(|(title, _)| title.to_owned());
-            style.fit_to_width(&pad_row(&titles, &TABLE_COLUMNS.map(|(_, width)| width))) + "\n"
-        }
-    }
-}
-
-/// The text that is printed after the last exit.
-pub(in crate::cli) fn footer(format: ListFormat, is_empty: bool) -> &'static str {
-    match (format, is_empty) {
-        (ListFormat::Json, true) => "]\n",
-        (ListFormat::Json, false) => "\n]\n",
-        (ListFormat::Table | ListFormat::Wide | ListFormat::Jsonl, _) => "",
-    }
-}
-
-/// Formats one exit. `is_first` is whether no exit was printed before.
-pub(in crate::cli) fn format_exit(
-    exit: &Exit,
-    namespace: &str,
-    format: ListFormat,
-    is_first: bool,
+/// Formats the rows of `lookout exits`, one by one.
+#[derive(Debug, Clone)]
+pub(in crate::cli) struct ExitRows {
+    format: Format,
+    table: Table,
     style: Style,
-) -> String {
-    match format {
-        ListFormat::Json => {
-            format!(
-                "{}{}",
-                if is_first { "\n" } else { ",\n" },
-                json::to_line(&json::ExitObject::new(exit, namespace))
-            )
-        }
-        ListFormat::Jsonl => json::to_line(&json::ExitObject::new(exit, namespace)) + "\n",
-        ListFormat::Table | ListFormat::Wide if style.is_quiet => format!("{}\n", exit.pid),
-        ListFormat::Table | ListFormat::Wide => {
-            let mut container = printable::safe_text(exit.container_id.as_bytes());
-            if format == ListFormat::Wide {
-                container = format!("{}/{container}", printable::safe_text(namespace.as_bytes()));
-            } else if style.width.is_some() {
-                container = shorten_id(&container, TABLE_COLUMNS[1].1);
+    is_empty: bool,
+}
+
+impl ExitRows {
+    pub(in crate::cli) fn new(format: Format, style: Style) -> Self {
+        let table = match &format {
+            Format::Columns(columns) => custom_table(columns, style),
+            Format::Wide => Table::of_stream(&times_fitted(COLUMNS, style.uncut()), style.uncut()),
+            _ => Table::of_stream(&times_fitted(COLUMNS, style), style),
+        };
+        Self { format, table, style, is_empty: true }
+    }
+
+    /// The text before the first row.
+    pub(in crate::cli) fn header(&self) -> String {
+        match &self.format {
+            Format::Json => "[".to_owned(),
+            Format::Columns(columns) if !self.style.is_quiet => {
+                self.table.row(&custom_titles(columns)) + "\n"
             }
-            let exec = or_dash(printable::safe_text(exit.exec_id.as_bytes()));
-            let row = [
-                rfc3339(exit.timestamp_ns),
-                container,
-                exec,
-                exit.pid.to_string(),
-                exit.status.to_string(),
-            ];
-            let line = style.fit_to_width(&pad_row(&row, &TABLE_COLUMNS.map(|(_, width)| width)));
-            let line = if exit.status == 0 { line } else { style.highlight_failure(line) };
-            line + "\n"
+            Format::Table | Format::Wide => self.table.header(),
+            _ => String::new(),
+        }
+    }
+
+    /// The text after the last row.
+    pub(in crate::cli) fn footer(&self) -> &'static str {
+        match (&self.format, self.is_empty) {
+            (Format::Json, true) => "]\n",
+            (Format::Json, false) => "\n]\n",
+            _ => "",
+        }
+    }
+
+    pub(in crate::cli) fn is_empty(&self) -> bool {
+        self.is_empty
+    }
+
+    /// Formats one exit in a container.
+    pub(in crate::cli) fn format(&mut self, exit: &Exit, container: &Container) -> String {
+        let object = json::ExitObject::new(exit, &container.namespace);
+        let text = match &self.format {
+            Format::Table | Format::Wide if self.style.is_quiet => format!("{}\n", exit.pid),
+            Format::Table | Format::Wide => {
+                let exec = printable::safe_text(exit.exec_id.as_bytes());
+                let status = status_text(exit.status);
+                let row = [exec, exit.pid.to_string(), status];
+                let line = self.line(exit.timestamp_ns, container, row);
+                let line = match exit.status {
+                    0 => line,
+                    _ => self.style.highlight_failure(line),
+                };
+                line + "\n"
+            }
+            _ => self.object(&object),
+        };
+        self.is_empty = false;
+        text
+    }
+
+    /// Formats an event as a row among the exits if it is a gap; otherwise the text is empty.
+    pub(in crate::cli) fn format_gap(&mut self, event: &Event) -> String {
+        let Some(Body::Gap(gap)) = &event.body else { return String::new() };
+        let text = match &self.format {
+            Format::Table | Format::Wide => {
+                let row = [String::new(), String::new(), gap_text(gap)];
+                let line = self.line(event.time_ns, event.container.get_or_default(), row);
+                self.style.highlight_failure(line) + "\n"
+            }
+            _ => self.object(&json::Event::from(event)),
+        };
+        self.is_empty = false;
+        text
+    }
+
+    fn line(&self, time_ns: u64, container: &Container, [exec, pid, what]: [String; 3]) -> String {
+        let mut name = container_name(container, self.style);
+        if self.format == Format::Wide {
+            let namespace = printable::safe_text(container.namespace.as_bytes());
+            name = format!("{namespace}/{}", short_id(&container.id, Style::default()));
+        }
+        let time = time_cell(time_ns, &self.table, self.style);
+        self.table.row(&[time, name, exec, pid, what].map(or_dash))
+    }
+
+    fn object(&self, object: &impl serde::Serialize) -> String {
+        match &self.format {
+            Format::Json if self.is_empty => format!("\n{}", json::to_line(object)),
+            Format::Json => format!(",\n{}", json::to_line(object)),
+            #[cfg(feature = "expressions")]
+            Format::Yaml => yaml_document(object),
+            Format::Columns(columns) => self.table.row(&custom_cells(columns, object)) + "\n",
+            _ => json::to_line(object) + "\n",
         }
     }
 }
 
-/// Formats an event as a row among the exits if it is a gap; otherwise the text is empty.
-/// `is_first` is as for [`format_exit`].
-pub(in crate::cli) fn format_gap(
-    event: &Event,
-    format: ListFormat,
-    is_first: bool,
-    style: Style,
-) -> String {
-    let Some(Body::Gap(gap)) = &event.body else { return String::new() };
-    let object = || json::to_line(&json::Event::from(event));
-    match format {
-        ListFormat::Json => format!("{}{}", if is_first { "\n" } else { ",\n" }, object()),
-        ListFormat::Jsonl => object() + "\n",
-        ListFormat::Table | ListFormat::Wide => {
-            let container = event.container.get_or_default();
-            let container = or_dash(printable::safe_text(container.id.as_bytes()));
-            let [exec, pid] = ["-".to_owned(), "-".to_owned()];
-            let row = [rfc3339(event.time_ns), container, exec, pid, gap_text(gap)];
-            style.highlight_failure(
-                style.fit_to_width(&pad_row(&row, &TABLE_COLUMNS.map(|(_, width)| width))),
-            ) + "\n"
-        }
+/// A status with the signal that it stands for.
+fn status_text(status: u32) -> String {
+    let signal = status.checked_sub(128).and_then(|signal| i32::try_from(signal).ok());
+    match signal.and_then(|signal| nix::sys::signal::Signal::try_from(signal).ok()) {
+        Some(signal) => format!("{status} ({})", signal.as_str()),
+        None => status.to_string(),
     }
 }

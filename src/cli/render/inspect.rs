@@ -4,11 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use super::{events, tree};
+use super::{events::EventRows, tree};
 use crate::{
     api::{Container, ContainerProcess, Event, Gap, IgnoredSetting, StatusResponse, event::Body},
     cli::{
-        args::{EventFormat, PageFormat},
+        args::{Format, PageFormat},
         output::Style,
     },
     client::{Registration, json},
@@ -134,10 +134,8 @@ fn json_page(shim: &Registration, known: &Inspected, newest: &[Event]) -> String
 fn text_page(shim: &Registration, known: &Inspected, newest: &[Event], style: Style) -> String {
     let mut text = String::new();
     let mut field = |name: &str, value: &str| {
-        text.push_str(
-            &style.fit_to_width(&format!("{name:<12}{}", printable::safe_text(value.as_bytes()))),
-        );
-        text.push('\n');
+        // A terminal wraps a long value, which is better than a part of an id or of a reason.
+        text.push_str(&format!("{name:<12}{}\n", printable::safe_text(value.as_bytes())));
     };
     field("container", &known.container.id);
     field("namespace", &known.container.namespace);
@@ -184,9 +182,8 @@ fn text_page(shim: &Registration, known: &Inspected, newest: &[Event], style: St
     text.push_str(&format!("\nprocesses   {}\n", known.processes.len()));
     text.push_str(&tree::format_trees(&known.processes, Style { is_quiet: true, ..style }));
     text.push_str(&format!("\nevents      the last {} of {}\n", newest.len(), known.events.len()));
-    for event in newest {
-        text.push_str(&events::format_event(event, EventFormat::Table, false, style));
-    }
+    let mut rows = EventRows::new(Format::Table, style);
+    newest.iter().for_each(|event| text.push_str(&rows.format(event)));
     text
 }
 

@@ -9,11 +9,14 @@ pub(super) mod events;
 pub(super) mod exits;
 pub(super) mod gap;
 pub(super) mod inspect;
+pub(super) mod names;
 pub(super) mod ports;
 pub(super) mod processes;
+pub(super) mod rows;
 pub(super) mod table;
 #[cfg(test)]
 mod tests;
+pub(super) mod time;
 pub(super) mod tree;
 #[cfg(feature = "daemon")]
 pub(super) mod usage;

@@ -2,126 +2,148 @@
 
 use super::{
     gap::gap_text,
-    table::shorten_id,
-    table::{align_columns, or_dash, pad_row},
+    names::{container_name, short_id},
+    rows::list_of_objects,
+    table::{Column, Table, or_dash},
 };
 use crate::{
     api::{Container, ContainerPort, Event, Gap, Owner, Port},
-    cli::{args::ListFormat, output::Style},
+    cli::{args::Format, output::Style},
     client::json,
     model::printable,
 };
 
-/// The titles and widths of the columns of `ports -w`. The widths are fixed, because later rows are
-/// unknown. The column [`NETNS_TITLE`] is shown with `-o wide` only.
-const FOLLOW_COLUMNS: [(&str, usize); 8] = [
-    ("STATE", 6),
-    ("CONTAINER", 16),
-    ("PROTO", 5),
-    ("ADDRESS", 24),
-    ("SCOPE", 8),
-    ("PID", 7),
-    (NETNS_TITLE, 10),
-    ("PROGRAM", 0),
+const TABLE_COLUMNS: [Column; 6] = [
+    Column::new("CONTAINER", 20).least(12),
+    Column::new("PROTO", 5),
+    Column::new("ADDRESS", 24).least(17),
+    Column::new("SCOPE", 11).rank(2),
+    Column::new("PID", 7).least(7).rank(1),
+    Column::last("PROGRAM"),
+];
+const WIDE_COLUMNS: [Column; 11] = [
+    Column::new("NAMESPACE", 9),
+    Column::new("CONTAINER", 12),
+    Column::new("PROTO", 5),
+    Column::new("ADDRESS", 24),
+    Column::new("SCOPE", 11),
+    Column::new(NETNS_TITLE, 10),
+    Column::new("PID", 7),
+    Column::new("VPID", 4),
+    Column::new("EXEC", 4),
+    Column::new("OWNER OF", 8),
+    Column::last("PROGRAM"),
+];
+/// The columns of `ports -w`.
+const FOLLOW_COLUMNS: [Column; 7] = [
+    Column::new("STATE", 6),
+    Column::new("CONTAINER", 20).least(12),
+    Column::new("PROTO", 5),
+    Column::new("ADDRESS", 24).least(15),
+    Column::new("SCOPE", 11).rank(2),
+    Column::new("PID", 7).least(7).rank(1),
+    Column::last("PROGRAM"),
+];
+/// The columns of `ports -w -o wide`.
+const FOLLOW_WIDE_COLUMNS: [Column; 8] = [
+    Column::new("STATE", 6),
+    Column::new("CONTAINER", 20),
+    Column::new("PROTO", 5),
+    Column::new("ADDRESS", 24),
+    Column::new("SCOPE", 11),
+    Column::new("PID", 7),
+    Column::new(NETNS_TITLE, 10),
+    Column::last("PROGRAM"),
 ];
 
 /// The title of the column that shows the inode of the network namespace.
 const NETNS_TITLE: &str = "NETNS";
 
 /// Formats open ports as a list.
-pub(in crate::cli) fn list(ports: &[ContainerPort], format: ListFormat, style: Style) -> String {
-    match format {
-        ListFormat::Json => {
-            json::to_line(&ports.iter().map(json::OpenPort::from).collect::<Vec<_>>()) + "\n"
-        }
-        ListFormat::Jsonl => {
-            ports.iter().map(|one| json::to_line(&json::OpenPort::from(one)) + "\n").collect()
-        }
-        ListFormat::Table | ListFormat::Wide if style.is_quiet => {
-            ports.iter().map(|one| address_text(one.port.get_or_default()) + "\n").collect()
-        }
-        ListFormat::Table => {
-            let rows: Vec<_> = ports.iter().map(|one| row(one).to_vec()).collect();
-            align_columns(
-                &["CONTAINER", "PROTO", "ADDRESS", "SCOPE", "PID", "PROGRAM"],
-                &rows,
-                style,
-            )
-        }
-        ListFormat::Wide => {
-            let rows: Vec<_> = ports.iter().map(wide_row).collect();
-            let header = [
-                "NAMESPACE",
-                "CONTAINER",
-                "PROTO",
-                "ADDRESS",
-                "SCOPE",
-                NETNS_TITLE,
-                "PID",
-                "VPID",
-                "EXEC",
-                "OWNER OF",
-                "PROGRAM",
-            ];
-            align_columns(&header, &rows, style)
-        }
+pub(in crate::cli) fn list(ports: &[ContainerPort], format: &Format, style: Style) -> String {
+    let objects: Vec<_> = ports.iter().map(json::OpenPort::from).collect();
+    if let Some(text) = list_of_objects(&objects, format, style) {
+        return text;
     }
+    if style.is_quiet {
+        let address = |one: &ContainerPort| address_text(one.port.get_or_default()) + "\n";
+        return ports.iter().map(address).collect();
+    }
+    if *format == Format::Wide {
+        let rows: Vec<_> = ports.iter().map(wide_row).collect();
+        return Table::of_rows(&WIDE_COLUMNS, &rows, style.uncut()).page(&rows);
+    }
+    let rows: Vec<_> = ports.iter().map(|one| row(one, style)).collect();
+    Table::of_rows(&TABLE_COLUMNS, &rows, style).page(&rows)
 }
 
-/// The text that `ports -w` prints before the first port.
-pub(in crate::cli) fn header(format: ListFormat, style: Style) -> String {
-    if matches!(format, ListFormat::Json | ListFormat::Jsonl) || style.is_quiet {
-        return String::new();
-    }
-    fitted_row(FOLLOW_COLUMNS.map(|(title, _)| title.to_owned()), format, style)
-}
-
-/// Formats a port that was open when `ports -w` started.
-pub(in crate::cli) fn format_open_port(
-    one: &ContainerPort,
-    format: ListFormat,
+/// Formats the rows of `ports -w`, one by one.
+#[derive(Debug, Clone)]
+pub(in crate::cli) struct PortRows {
+    format: Format,
+    table: Table,
     style: Style,
-) -> String {
-    match format {
-        ListFormat::Json | ListFormat::Jsonl => json::to_line(&json::OpenPort::from(one)) + "\n",
-        _ => {
-            let (container, port) = (one.container.get_or_default(), one.port.get_or_default());
-            change_row("open", container, port, format, style)
-        }
-    }
 }
 
-/// Formats a port that was opened or closed.
-pub(in crate::cli) fn format_change(
-    event: &Event,
-    port: &Port,
-    format: ListFormat,
-    style: Style,
-) -> String {
-    match format {
-        ListFormat::Json | ListFormat::Jsonl => json::to_line(&json::Event::from(event)) + "\n",
-        _ => {
-            let state = if event.type_ == "port.open" { "opened" } else { "closed" };
-            change_row(state, event.container.get_or_default(), port, format, style)
+impl PortRows {
+    pub(in crate::cli) fn new(format: Format, style: Style) -> Self {
+        let table = match format {
+            Format::Wide => Table::of_stream(&FOLLOW_WIDE_COLUMNS, style.uncut()),
+            _ => Table::of_stream(&FOLLOW_COLUMNS, style),
+        };
+        Self { format, table, style }
+    }
+
+    fn is_table(&self) -> bool {
+        matches!(self.format, Format::Table | Format::Wide)
+    }
+
+    /// The text before the first row.
+    pub(in crate::cli) fn header(&self) -> String {
+        if self.is_table() { self.table.header() } else { String::new() }
+    }
+
+    /// Formats a port that was open when `ports -w` started.
+    pub(in crate::cli) fn format_open_port(&self, one: &ContainerPort) -> String {
+        match self.is_table() {
+            false => json::to_line(&json::OpenPort::from(one)) + "\n",
+            true => self.row("open", one.container.get_or_default(), one.port.get_or_default()),
         }
     }
-}
 
-/// Formats a gap as a row among the changes of ports.
-pub(in crate::cli) fn format_gap(
-    event: &Event,
-    gap: &Gap,
-    format: ListFormat,
-    style: Style,
-) -> String {
-    if matches!(format, ListFormat::Json | ListFormat::Jsonl) {
-        return json::to_line(&json::Event::from(event)) + "\n";
+    /// Formats a port that was opened or closed.
+    pub(in crate::cli) fn format_change(&self, event: &Event, port: &Port) -> String {
+        if !self.is_table() {
+            return json::to_line(&json::Event::from(event)) + "\n";
+        }
+        let state = if event.type_ == "port.open" { "opened" } else { "closed" };
+        self.row(state, event.container.get_or_default(), port)
     }
-    let mut row: [String; FOLLOW_COLUMNS.len()] = Default::default();
-    row[0] = "gap".to_owned();
-    row[1] = container_cell(event.container.get_or_default(), style);
-    row[FOLLOW_COLUMNS.len() - 1] = gap_text(gap);
-    style.highlight_failure(fitted_row(row.map(or_dash), format, style))
+
+    /// Formats a gap as a row among the changes of ports.
+    pub(in crate::cli) fn format_gap(&self, event: &Event, gap: &Gap) -> String {
+        if !self.is_table() {
+            return json::to_line(&json::Event::from(event)) + "\n";
+        }
+        let columns = if self.format == Format::Wide { 8 } else { 7 };
+        let mut row = vec![String::new(); columns];
+        row[0] = "gap".to_owned();
+        row[1] = container_name(event.container.get_or_default(), self.style);
+        row[columns - 1] = gap_text(gap);
+        let row: Vec<String> = row.into_iter().map(or_dash).collect();
+        self.style.highlight_failure(self.table.row(&row)) + "\n"
+    }
+
+    fn row(&self, state: &str, container: &Container, port: &Port) -> String {
+        let [protocol, address, scope, pid, program] = common_columns(port);
+        let container = container_name(container, self.style);
+        let mut row = vec![state.to_owned(), container, protocol, address, scope, pid];
+        if self.format == Format::Wide {
+            row.push(network_namespace_text(port));
+        }
+        row.push(program);
+        self.table.row(&row.into_iter().map(or_dash).collect::<Vec<_>>()) + "\n"
+    }
 }
 
 /// Describes a port in the row of an event. A wide row also has its network namespace.
@@ -137,59 +159,32 @@ pub(super) fn port_text(port: &Port, is_wide: bool) -> String {
     format!("{transport} {} {}{within}{by}", address_text(port), scope_text(port))
 }
 
-fn change_row(
-    state: &str,
-    container: &Container,
-    port: &Port,
-    format: ListFormat,
-    style: Style,
-) -> String {
-    let [protocol, address, scope, pid, program] = common_columns(port);
-    let container = container_cell(container, style);
-    let network = network_namespace_text(port);
-    let row = [state.to_owned(), container, protocol, address, scope, pid, network, program];
-    fitted_row(row.map(or_dash), format, style)
-}
-
-fn container_cell(container: &Container, style: Style) -> String {
-    let container = printable::safe_text(container.id.as_bytes());
-    if style.width.is_some() { shorten_id(&container, FOLLOW_COLUMNS[1].1) } else { container }
-}
-
-fn fitted_row(row: [String; FOLLOW_COLUMNS.len()], format: ListFormat, style: Style) -> String {
-    let is_shown = |title: &str| title != NETNS_TITLE || format == ListFormat::Wide;
-    let (cells, widths): (Vec<String>, Vec<usize>) = row
-        .into_iter()
-        .zip(FOLLOW_COLUMNS)
-        .filter(|(_, (title, _))| is_shown(title))
-        .map(|(cell, (_, width))| (cell, width))
-        .unzip();
-    style.fit_to_width(&pad_row(&cells, &widths)) + "\n"
-}
-
-fn row(one: &ContainerPort) -> [String; 6] {
+fn row(one: &ContainerPort, style: Style) -> Vec<String> {
     let [protocol, address, scope, pid, program] = common_columns(one.port.get_or_default());
-    let container = printable::safe_text(one.container.get_or_default().id.as_bytes());
-    [container, protocol, address, scope, pid, program].map(or_dash)
+    let container = container_name(one.container.get_or_default(), style);
+    [container, protocol, address, scope, pid, program].map(or_dash).to_vec()
 }
 
 fn wide_row(one: &ContainerPort) -> Vec<String> {
-    let [container, protocol, address, scope, pid, program] = row(one);
+    let [protocol, address, scope, pid, program] = common_columns(one.port.get_or_default());
     let owners = &one.port.get_or_default().owners;
-    let of = |part: fn(&Owner) -> String| or_dash(joined_values(owners, part));
-    vec![
-        or_dash(printable::safe_text(one.container.get_or_default().namespace.as_bytes())),
-        container,
+    let container = one.container.get_or_default();
+    let of = |part: fn(&Owner) -> String| joined_values(owners, part);
+    [
+        printable::safe_text(container.namespace.as_bytes()),
+        short_id(&container.id, Style::default()),
         protocol,
         address,
         scope,
-        or_dash(network_namespace_text(one.port.get_or_default())),
+        network_namespace_text(one.port.get_or_default()),
         pid,
         of(|owner| owner.vpid.map_or_else(String::new, |vpid| vpid.to_string())),
         of(|owner| printable::safe_text(owner.exec_id.as_bytes())),
         of(|owner| printable::safe_text(owner.container_id.as_bytes())),
         program,
     ]
+    .map(or_dash)
+    .to_vec()
 }
 
 fn common_columns(port: &Port) -> [String; 5] {

@@ -1,12 +1,16 @@
 use insta::assert_snapshot;
+use unicode_width::UnicodeWidthStr as _;
 
-use super::*;
+use super::{events::EventRows, *};
 use crate::{
     api::{
         Capability, Container, ContainerClose, ContainerProcess, Ended, Event, Gap, Hello,
         Kubernetes, Parent, Process, Throttle, event::Body,
     },
-    cli::{args::EventFormat, output::Style},
+    cli::{
+        args::{Format, parse_event_format},
+        output::Style,
+    },
     model::is_unsafe_to_print,
 };
 
@@ -148,51 +152,81 @@ fn events() -> Vec<Event> {
     ]
 }
 
-fn render_all(format: EventFormat) -> String {
-    let style = Style::default();
-    let events = events();
-    let lines = events
-        .iter()
-        .enumerate()
-        .map(|(index, one)| super::events::format_event(one, format, index == 0, style));
-    let text: String = lines.collect();
-    super::events::header(format, style) + &text + super::events::footer(format, events.is_empty())
+fn render_all(format: &Format) -> String {
+    let mut rows = EventRows::new(format.clone(), Style::default());
+    let text: String = events().iter().map(|one| rows.format(one)).collect();
+    rows.header() + &text + rows.footer()
+}
+
+fn all_formats() -> Vec<Format> {
+    let columns = "custom-columns=TYPE:.type,ARGS:.process.command_args,POD:.k8s.pod.name";
+    let named = ["table", "wide", "json", "jsonl", "probe", "yaml", columns];
+    named.iter().map(|name| parse_event_format(name).unwrap()).collect()
 }
 
 /// Check each event type in each format against a reviewed snapshot.
 #[test]
 fn every_event_type_is_formatted_as_in_the_snapshot() {
-    assert_snapshot!("table", render_all(EventFormat::Table));
-    assert_snapshot!("wide", render_all(EventFormat::Wide));
-    assert_snapshot!("jsonl", render_all(EventFormat::Jsonl));
-    assert_snapshot!("probe", render_all(EventFormat::Probe));
-    let array: Vec<serde_json::Value> =
-        serde_json::from_str(&render_all(EventFormat::Json)).unwrap();
-    assert_eq!(array.len(), events().len());
+    for (name, format) in ["table", "wide", "json", "jsonl", "probe", "yaml", "columns"]
+        .into_iter()
+        .zip(all_formats())
+    {
+        let text = render_all(&format);
+        if format == Format::Json {
+            let array: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+            assert_eq!(array.len(), events().len());
+        } else {
+            assert_snapshot!(name, text);
+        }
+    }
 }
 
 /// Check that no format prints unsafe characters of a container.
 #[test]
 fn no_format_prints_unsafe_characters() {
-    for format in [
-        EventFormat::Table,
-        EventFormat::Wide,
-        EventFormat::Json,
-        EventFormat::Jsonl,
-        EventFormat::Probe,
-    ] {
-        let text = render_all(format);
+    for format in all_formats() {
+        let text = render_all(&format);
         assert!(!text.replace('\n', "").contains(is_unsafe_to_print), "{text}");
     }
 }
 
-/// Check that lines are truncated to the width of the terminal.
+/// The width of a terminal, long ids of a runtime or of Kubernetes, and texts of any script.
+fn narrow(width: usize) -> Style {
+    Style {
+        width: Some(width),
+        has_short_ids: true,
+        clock: crate::cli::clock::Clock::Utc,
+        ..Style::default()
+    }
+}
+
+/// Check against reviewed snapshots that each row shows who did what on a narrow terminal, with ids
+/// of 64 digits, names of Kubernetes, CJK and hostile arguments.
 #[test]
-fn a_line_is_truncated_to_the_width() {
-    let style = Style { width: Some(60), ..Style::default() };
-    let line = super::events::format_event(&events()[0], EventFormat::Wide, true, style);
-    assert_eq!(line.trim_end().chars().count(), 60);
-    assert!(line.ends_with("…\n"));
+fn each_row_says_what_happened_at_any_width() {
+    let id = "5f3a9c".repeat(11)[..64].to_owned();
+    let named = events();
+    let unnamed: Vec<Event> = events()
+        .into_iter()
+        .map(|mut event| {
+            if let Some(container) = event.container.as_mut() {
+                *container = Container { id: id.clone(), ..Default::default() };
+            }
+            if let Some(Body::Process(process)) = &mut event.body {
+                process.args = vec!["/usr/bin/容器".into(), "a-long-argument".repeat(9).into()];
+            }
+            event
+        })
+        .collect();
+    for width in [60, 80, 120] {
+        let mut rows = EventRows::new(Format::Table, narrow(width));
+        let text: String = named.iter().chain(&unnamed).map(|one| rows.format(one)).collect();
+        let text = rows.header() + &text;
+        for line in text.lines() {
+            assert!(line.width() <= width, "{line}");
+        }
+        assert_snapshot!(format!("events_at_{width}"), text);
+    }
 }
 
 /// Check that only events of failures and losses are coloured.
@@ -200,10 +234,35 @@ fn a_line_is_truncated_to_the_width() {
 fn only_failures_are_red() {
     let style = Style { is_coloured: true, ..Style::default() };
     let red = |index: usize| {
-        super::events::format_event(&events()[index], EventFormat::Table, true, style)
-            .contains("\x1b[31m")
+        EventRows::new(Format::Table, style).format(&events()[index]).contains("\x1b[31m")
     };
     assert_eq!([0, 3, 4, 9].map(red), [false, false, true, true]);
+}
+
+/// Check that a command is cut in the middle, that a deep chain keeps its commands, and that a
+/// locale without UTF-8 gets ASCII.
+#[test]
+fn a_tree_fits_into_the_terminal() {
+    let chain: Vec<ContainerProcess> = (0..30)
+        .map(|depth| ContainerProcess {
+            process: Some(Process {
+                pid: 100 + depth,
+                parent_pid: 99 + depth,
+                origin: "descendant".into(),
+                exec_id: "probe".into(),
+                args: vec!["/bin/sh".into(), "-c".into(), "x".repeat(70).into()],
+                ..Default::default()
+            })
+            .into(),
+            ..Default::default()
+        })
+        .collect();
+    let text = tree::format_trees(&chain, Style { is_ascii: true, ..narrow(80) });
+    assert!(text.is_ascii() || text.contains('…'), "{text}");
+    assert!(!text.contains(['└', '│']), "{text}");
+    for line in text.lines().skip(1) {
+        assert!(line.width() <= 80 && line.contains("/bin/") && line.ends_with(']'), "{line}");
+    }
 }
 
 /// Check that each process is shown once, also if processes name each other as parent, or form a

@@ -2,29 +2,40 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::events::{command_text, origin_text};
+use unicode_truncate::UnicodeTruncateStr as _;
+use unicode_width::UnicodeWidthStr as _;
+
+use super::{
+    events::{command_text, origin_text},
+    names::container_name,
+    table::cut_middle,
+};
 use crate::{
-    api::{ContainerProcess, Process},
+    api::{Container, ContainerProcess, Process},
     cli::output::Style,
     model::printable,
 };
 
+/// The fewest columns that a command gets.
+const COMMAND_LEAST: usize = 8;
+
 /// Formats the process trees of containers, in the order of containerd namespace and container id.
 /// A process is a root of its tree if its parent is not in `processes`.
 pub(in crate::cli) fn format_trees(processes: &[ContainerProcess], style: Style) -> String {
-    let mut containers: BTreeMap<(String, String), Vec<&Process>> = BTreeMap::new();
+    let mut containers: BTreeMap<(&str, &str), (&Container, Vec<&Process>)> = BTreeMap::new();
     for one in processes {
         let container = one.container.get_or_default();
-        let key = (container.namespace.clone(), container.id.clone());
-        containers.entry(key).or_default().push(one.process.get_or_default());
+        let key = (container.namespace.as_str(), container.id.as_str());
+        let (_, processes) = containers.entry(key).or_insert((container, Vec::new()));
+        processes.push(one.process.get_or_default());
     }
     let mut text = String::new();
-    for ((namespace, id), processes) in &containers {
+    for ((namespace, _), (container, processes)) in &containers {
         if !style.is_quiet {
             text.push_str(&style.fit_to_width(&format!(
                 "{}/{}",
                 printable::safe_text(namespace.as_bytes()),
-                printable::safe_text(id.as_bytes())
+                container_name(container, style)
             )));
             text.push('\n');
         }
@@ -65,22 +76,46 @@ fn append_tree(processes: &[&Process], style: Style, text: &mut String) {
         if !shown.insert(process.pid) {
             continue;
         }
-        let branch = if is_last { "└─ " } else { "├─ " };
-        let line = format!(
-            "{left}{branch}{} {} [{}]",
-            process.pid,
-            command_text(process),
-            origin_text(process)
-        );
-        text.push_str(&style.fit_to_width(&line));
+        text.push_str(&process_line(process, &left, is_last, style));
         text.push('\n');
         if let Some(children) = children.get(&process.pid) {
             push_siblings(
                 &mut waiting,
                 children,
-                &format!("{left}{}", if is_last { "   " } else { "│  " }),
+                &format!("{left}{}", if is_last { "   " } else { lines(style).beside }),
             );
         }
+    }
+}
+
+/// The line of one process, cut so that its pid, a part of its command and its origin are seen.
+fn process_line(process: &Process, left: &str, is_last: bool, style: Style) -> String {
+    let lines = lines(style);
+    let mut left = format!("{left}{}", if is_last { lines.last } else { lines.branch });
+    let (pid, origin) = (process.pid, origin_text(process));
+    let command = command_text(process);
+    let Some(width) = style.width else { return format!("{left}{pid} {command} [{origin}]") };
+    // A chain of processes can be deeper than the terminal is wide.
+    if left.width() > width / 2 {
+        left = format!("…{}", left.unicode_truncate_start(width / 2).0);
+    }
+    let others = format!("{left}{pid}  [{origin}]").width();
+    let command = cut_middle(&command, width.saturating_sub(others).max(COMMAND_LEAST));
+    style.fit_to_width(&format!("{left}{pid} {command} [{origin}]"))
+}
+
+/// The lines that connect processes.
+struct Lines {
+    last: &'static str,
+    branch: &'static str,
+    /// Beside the descendants of a process that has further siblings.
+    beside: &'static str,
+}
+
+fn lines(style: Style) -> Lines {
+    match style.is_ascii {
+        true => Lines { last: "`- ", branch: "|- ", beside: "|  " },
+        false => Lines { last: "└─ ", branch: "├─ ", beside: "│  " },
     }
 }
 

@@ -108,7 +108,9 @@ impl Containerd {
     /// As [`subscribe`](Self::subscribe), with further arguments of `lookout events`.
     pub(crate) fn subscribe_to(&self, arguments: &[&str]) -> Subscriber {
         fs::create_dir_all(self.path("lookout/shims")).expect("our directory is writable");
-        let command = [&["events", "-f", "-o", "jsonl"], arguments].concat();
+        // Also the events of containers that run already.
+        let all = ["events", "-f", "-o", "jsonl", "--since", "2020-01-01"];
+        let command = [&all[..], arguments].concat();
         let subscriber = Listener::listen(self.lookout(&command), ObservedEvent::parse);
         let client = Process::new(subscriber.pid());
         deadline::until("the subscriber to watch for shims", || {
