@@ -49,7 +49,8 @@ exits! {
     /// printed.
     Unreachable = 4, "shim or daemon unreachable";
     /// The output is incomplete: there was a gap, or a stream broke; also with `-f` and `-w`,
-    /// except that a shim that is killed under `events -f` or `ports -w` is reported on stderr only.
+    /// except that a shim that is killed under `events -f` or `ports -w` is reported on stderr
+    /// only.
     Incomplete = 5, "incomplete data";
 }
 
