@@ -6,7 +6,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jiff::{
-    Span, Timestamp, ZonedDateTime,
+    SignedDuration, Span, Timestamp, ZonedDateTime,
     civil::{DateTime, Time},
     tz::TimeZone,
 };
@@ -163,6 +163,17 @@ pub(super) fn age(since_1970_ns: u64) -> String {
     short_duration(now_ns().saturating_sub(since_1970_ns))
 }
 
+/// Parses a duration such as that of `--timeout`: `30s`, `1m30s`, or a number of seconds.
+pub(super) fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
+    let duration = match text.parse::<u32>() {
+        Ok(seconds) => Some(SignedDuration::from_secs(seconds.into())),
+        Err(_) => text.parse::<SignedDuration>().ok(),
+    };
+    duration
+        .and_then(|duration| duration.try_into().ok())
+        .ok_or_else(|| "a duration is a number with a unit, such as 30s or 5m".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,5 +219,13 @@ mod tests {
             [0.0, 0.000_9, 0.35, 3.25, 42.0, 192.0, 3600.0, 7500.0, 187_200.0].map(text),
             ["0us", "900us", "350ms", "3.2s", "42s", "3m12s", "1h", "2h5m", "2d4h"]
         );
+    }
+
+    /// Check the durations of `--timeout`.
+    #[test]
+    fn a_timeout_is_a_number_of_seconds_or_has_a_unit() {
+        let seconds = |text: &str| parse_duration(text).ok().map(|one| one.as_secs());
+        assert_eq!(["30", "1m30s", "2 h"].map(seconds), [Some(30), Some(90), Some(7200)]);
+        assert_eq!(["-5s", "", "soon"].map(seconds), [None; 3]);
     }
 }

@@ -24,6 +24,7 @@ mod exits;
 mod expression;
 #[cfg(feature = "man")]
 mod man;
+mod merged;
 mod output;
 mod ports;
 #[cfg(all(test, feature = "default"))]
@@ -36,6 +37,7 @@ mod select;
 mod shim_set;
 mod starts;
 mod stream;
+mod wait;
 mod watch;
 
 use std::{ffi::OsString, path::Path};
@@ -100,6 +102,7 @@ async fn run_command(Cli { command, config, color }: Cli) -> Result<Exit, Failur
         Command::Exits(args) => exits::run(args, &mut out).await?,
         Command::Capabilities(args) => containers::capabilities(args, &mut out).await?,
         Command::Inspect(args) => containers::inspect(args, &mut out).await?,
+        Command::Wait(args) => wait::run(args, &mut out).await?,
         #[cfg(target_os = "linux")]
         Command::Doctor(args) => doctor::run(&args, &mut out)?,
         #[cfg(feature = "daemon")]

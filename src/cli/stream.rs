@@ -15,10 +15,12 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
     task::JoinSet,
+    time::{Instant, sleep_until},
 };
 
 use super::{
     exit::{Exit, Failure},
+    merged::Merged,
     output::StdoutWatch,
     print_message,
 };
@@ -42,6 +44,16 @@ pub(super) trait EventSink {
 
     /// Writes out buffered text. Called when no further event is available immediately.
     fn flush(&mut self) -> io::Result<()>;
+
+    /// When to call [`release`](Self::release), if the sink holds events back.
+    fn due(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Handles the events that were held back for long enough, or all of them at the end.
+    fn release(&mut self, _is_end: bool) -> io::Result<ControlFlow<()>> {
+        Ok(ControlFlow::Continue(()))
+    }
 }
 
 /// Consumes the batches that the shims send. Returning `Break` ends the stream.
@@ -170,7 +182,7 @@ pub(super) async fn follow_events(
         let follow = EventFollower::new(registration.clone(), wanted(&registration));
         forward_events(follow, sender, is_quiet)
     };
-    gather_batches(namespace, read, |end| end != Exit::Ok, sink).await
+    gather_batches(namespace, read, |end| end != Exit::Ok, &mut Merged::new(sink)).await
 }
 
 /// Runs `read` for every shim, also for shims that start later, and passes the batches that these
@@ -193,10 +205,17 @@ pub(super) async fn gather_batches<B: Send + 'static, R: Future<Output = Exit> +
     let mut exit = Exit::Ok;
     let (sender, mut receiver) = mpsc::channel(CHANNEL_CAPACITY);
     loop {
+        let due = sink.due();
         tokio::select! {
             biased;
             () = termination.received() => break,
             () = output.closed() => return Err(Failure::OutputClosed),
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                if sink.release(false)?.is_break() {
+                    break;
+                }
+                sink.flush()?;
+            }
             new = shims.next_new() => {
                 let new = new.map_err(|error| {
                     let error = anyhow::Error::new(error).context("failed to scan for shims");
@@ -233,6 +252,7 @@ pub(super) async fn gather_batches<B: Send + 'static, R: Future<Output = Exit> +
             break;
         }
     }
+    let _ = sink.release(true)?;
     sink.flush()?;
     Ok(exit)
 }

@@ -211,6 +211,7 @@ fn each_command_has_help() {
         &["exits", "--help"],
         &["capabilities", "--help"],
         &["inspect", "--help"],
+        &["wait", "--help"],
         &["config", "show", "--help"],
         &["daemon", "--help"],
         &["ping", "--help"],
@@ -237,4 +238,41 @@ fn each_command_has_help() {
     for shell in ["bash", "zsh", "fish"] {
         assert!(run(&node, &["completion", shell]).out.contains("lookout"), "{shell}");
     }
+}
+
+/// Check that `wait` returns at once if it is so already, at the event otherwise, and with 1 after
+/// the timeout or when the container has ended.
+#[test]
+fn waiting_ends_at_the_event() {
+    let node = Node::new();
+    let script = Script {
+        processes: alive("web"),
+        ports: open_ports("web"),
+        events: life("web")[..4].to_vec(),
+        ..Default::default()
+    };
+    let shim = node.shim("web", script);
+    let wait = |args: &[&str]| run(&node, &[&["wait", "web"], args].concat());
+    for (args, line) in [
+        (&["--port", "8080"][..], "port tcp 127.0.0.1:8080 loopback by "),
+        (&["--port", "9", "--port", "80"], "port tcp [::]:80 "),
+        (&["--process", "sh"], "process 4016 /bin/sh"),
+        (&["--process", "/bin/sh", "--exit"], "process 4016 /bin/sh"),
+        (&["--exec", "probe-1"], "exec probe-1: exit 0\n"),
+    ] {
+        let ran = wait(args);
+        assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{args:?}");
+        assert!(ran.out.starts_with(line), "{args:?}: {}", ran.out);
+    }
+    let ran = wait(&["--port", "3000", "--timeout", "1"]);
+    assert_eq!((ran.code, ran.err.as_str()), (1, "lookout: the timeout has passed\n"));
+    assert_eq!(run(&node, &["wait", "nope", "--exit"]).code, 3);
+    assert_eq!(wait(&[]).code, 2);
+    let mut running = Running::new(&node, &["wait", "web", "--exit", "--port", "3000"]);
+    shim.emit(life("web")[4].clone());
+    assert_eq!(running.line().trim_end(), "exit: exit 5");
+    assert_eq!(running.end(), 0);
+    shim.emit(life("web")[5].clone());
+    let ran = wait(&["--port", "3000"]);
+    assert_eq!((ran.code, ran.err.as_str()), (1, "lookout: container web has ended\n"));
 }

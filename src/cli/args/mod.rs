@@ -16,7 +16,10 @@ pub(super) use self::format::{CustomColumn, FieldPath, Format};
 #[cfg(feature = "daemon")]
 use self::registry::RegistryCommand;
 use crate::{
-    cli::{clock::parse_time, exit::Exit},
+    cli::{
+        clock::{parse_duration, parse_time},
+        exit::Exit,
+    },
     config::Key,
     model::EVENT_TYPES,
 };
@@ -55,6 +58,12 @@ pub(super) enum Command {
     Capabilities(CapabilitiesArgs),
     /// Show detailed information about a container.
     Inspect(InspectArgs),
+    /// Wait until something has happened in a container.
+    ///
+    /// Returns at once if it is so already. With several conditions, the first of them counts; the
+    /// line that is printed says which. Exit status 1: the timeout has passed, or the container has
+    /// ended before.
+    Wait(WaitArgs),
     /// Check the node: kernel support, pinned eBPF programs, problems.
     #[cfg(target_os = "linux")]
     Doctor(DoctorArgs),
@@ -341,6 +350,44 @@ pub(super) struct InspectArgs {
     pub(super) output: PageFormat,
 }
 
+#[derive(Debug, Args)]
+#[command(
+    group = clap::ArgGroup::new("condition").required(true).multiple(true),
+    after_long_help = "\
+Examples:
+  lookout wait web --port 3000 --timeout 30s  until a process listens on the port
+  lookout wait web --process nginx            until nginx runs
+  lookout wait web --exec probe-1             until an exec has ended, and with which status
+  lookout wait shop/web-0/app --idle --exit   until nothing happens any more, or it has ended")]
+pub(super) struct WaitArgs {
+    /// The container: its id, a unique prefix of it, or a name, as for `lookout ps`.
+    #[arg(value_name = "CONTAINER")]
+    pub(super) container: String,
+    /// Search only this containerd namespace [default: all].
+    #[arg(short, long, value_name = "NS")]
+    pub(super) namespace: Option<String>,
+    /// A port is open, TCP or UDP, at any address; can be repeated.
+    #[arg(long = "port", value_name = "PORT", group = "condition")]
+    pub(super) ports: Vec<u32>,
+    /// A process runs an executable, given as a full path or a file name; can be repeated.
+    #[arg(long = "process", value_name = "NAME", group = "condition")]
+    pub(super) processes: Vec<String>,
+    /// The process of an exec has ended, by the exec's id; can be repeated.
+    #[arg(long = "exec", value_name = "ID", group = "condition")]
+    pub(super) execs: Vec<String>,
+    /// The container is idle; needs `idle_after` in its configuration.
+    #[arg(long, group = "condition")]
+    pub(super) idle: bool,
+    /// The container's first process has ended.
+    #[arg(long, group = "condition")]
+    pub(super) exit: bool,
+    /// How long to wait: 30s, 5m, or a number of seconds [default: without end].
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub(super) timeout: Option<std::time::Duration>,
+    #[command(flatten)]
+    pub(super) display: DisplayOptions,
+}
+
 #[cfg(target_os = "linux")]
 #[derive(Debug, Args)]
 pub(super) struct DoctorArgs {
@@ -461,10 +508,8 @@ fn parse_since(text: &str) -> Result<Since, String> {
     };
     let is_cursor = text.rsplit_once(':').is_some_and(|(epoch, seq)| {
         // `u64::parse` accepts a leading `+`, which the shim rejects.
-        !epoch.is_empty()
-            && epoch.bytes().all(|byte| byte.is_ascii_hexdigit())
-            && !seq.starts_with('+')
-            && seq.parse::<u64>().is_ok()
+        // `14:60` is a wrong time of day.
+        epoch.len() > 2 && !seq.starts_with('+') && seq.parse::<u64>().is_ok()
     });
     if is_cursor {
         Ok(Since::Cursor(text.to_owned()))

@@ -268,11 +268,20 @@ fn run_time_ns(event: &Event) -> Option<u64> {
     (process.created_ns > 0).then(|| event.time_ns.saturating_sub(process.created_ns))
 }
 
+/// A run time; a short one in hundredths of a second, which are the clock ticks of a start.
+fn run_time_text(ns: u64) -> String {
+    let hundredths = ns / 10_000_000;
+    match hundredths {
+        0..1000 => format!("{}.{:02}s", hundredths / 100, hundredths % 100),
+        _ => short_duration(ns),
+    }
+}
+
 /// The text of the column `WHAT` for an event of a process.
 fn process_what_cell(event: &Event, process: &Process) -> String {
     match event.type_.as_str() {
         "process.exit" => {
-            let after = run_time_ns(event).map(short_duration);
+            let after = run_time_ns(event).map(run_time_text);
             let after = after.map_or_else(String::new, |after| format!(", {after}"));
             format!("{}{after}: {}", end_text(process), command_text(process))
         }
@@ -297,6 +306,11 @@ fn process_what_cell(event: &Event, process: &Process) -> String {
 }
 
 /// The text of the column `WHAT` for an event of any type.
+pub(in crate::cli) fn what_text(event: &Event) -> String {
+    what_cell(event, false)
+}
+
+/// As [`what_text`]; a wide one also has what few need.
 fn what_cell(event: &Event, is_wide: bool) -> String {
     match &event.body {
         Some(Body::Process(process)) => process_what_cell(event, process),

@@ -147,7 +147,7 @@ impl PortRows {
 }
 
 /// Describes a port in the row of an event. A wide row also has its network namespace.
-pub(super) fn port_text(port: &Port, is_wide: bool) -> String {
+pub(in crate::cli) fn port_text(port: &Port, is_wide: bool) -> String {
     let by = port
         .owners
         .first()

@@ -87,10 +87,7 @@ fn events_of_a_journal_that_rolled_over_begin_with_a_gap() {
     for format in ["table", "wide"] {
         let row = |missing: u64| format!(" {missing} lost: journal\n");
         let one = run(&["-o", format, "--container", "b"]).stdout_text();
-        assert!(
-            one.contains(&row(missing[1])) && one.matches("observer.gap").count() == 1,
-            "{one}"
-        );
+        assert!(one.contains(&row(missing[1])) && one.matches(" lost: ").count() == 1, "{one}");
         let both = run(&["-o", format]).stdout_text();
         assert!(missing.iter().all(|missing| both.contains(&row(*missing))), "{both}");
     }
@@ -123,10 +120,9 @@ fn events_after_a_cursor_begin_with_a_gap() {
     let whole = format!("{epoch}:{}", oldest - 1);
     let arguments = ["events", "--container", "c", "--since", &whole, "-o", "jsonl"];
     assert_eq!(lost(&json_lines(&containerd.lookout(&arguments).run().exit_code(0))).len(), 0);
-    for arguments in [
-        &["-f", "--since", "2020-01-01"][..],
-        &["-f", "c", "--since", &format!("{epoch}:1")],
-    ] {
+    for arguments in
+        [&["-f", "--since", "2020-01-01"][..], &["-f", "c", "--since", &format!("{epoch}:1")]]
+    {
         let flags = [&["events", "-o", "jsonl"], arguments].concat();
         let printed = containerd.path("printed");
         let script = format!("exec \"$@\" >{}", printed.display());
