@@ -11,8 +11,9 @@ pub(super) struct Expression {
 
 /// The fields of all objects, at their first level. An expression that names another one is a
 /// mistake and would match nothing.
-const FIELDS: [&str; 41] = [
+const FIELDS: [&str; 46] = [
     "after_exit_ns",
+    "alive",
     "begins_after",
     "capabilities",
     "capability",
@@ -21,6 +22,7 @@ const FIELDS: [&str; 41] = [
     "containerd",
     "containers",
     "delivered",
+    "ended",
     "epoch",
     "from",
     "grade",
@@ -39,6 +41,7 @@ const FIELDS: [&str; 41] = [
     "pid",
     "port",
     "process",
+    "processes",
     "quiet_ns",
     "runtime",
     "schema_version",
@@ -47,8 +50,10 @@ const FIELDS: [&str; 41] = [
     "shim",
     "source",
     "stage",
+    "started",
     "status",
     "time",
+    "times",
     "timestamp",
     "to",
     "type",
@@ -157,8 +162,8 @@ mod tests {
                 objects.extend(object.get(group).and_then(Json::as_array).into_iter().flatten());
             }
         }
-        // The exits that `lookout exits` prints have a time and a pid of their own.
-        fields.extend(["timestamp", "pid"]);
+        // Those of `lookout exits` and `lookout execs`.
+        fields.extend(["timestamp", "pid", "alive", "ended", "processes", "started", "times"]);
         assert_eq!(fields, FIELDS.into_iter().collect());
     }
 }

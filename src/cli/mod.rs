@@ -18,6 +18,7 @@ mod containers;
 #[cfg(target_os = "linux")]
 mod doctor;
 mod events;
+mod execs;
 mod exit;
 mod exits;
 #[cfg(feature = "expressions")]
@@ -100,6 +101,7 @@ async fn run_command(Cli { command, config, color }: Cli) -> Result<Exit, Failur
         Command::Tree(args) => containers::tree(args, &mut out).await?,
         Command::Ports(args) => ports::run(args, &mut out).await?,
         Command::Exits(args) => exits::run(args, &mut out).await?,
+        Command::Execs(args) => execs::run(args, &mut out).await?,
         Command::Capabilities(args) => containers::capabilities(args, &mut out).await?,
         Command::Inspect(args) => containers::inspect(args, &mut out).await?,
         Command::Wait(args) => wait::run(args, &mut out).await?,

@@ -211,6 +211,7 @@ fn each_command_has_help() {
         &["exits", "--help"],
         &["capabilities", "--help"],
         &["inspect", "--help"],
+        &["execs", "--help"],
         &["wait", "--help"],
         &["config", "show", "--help"],
         &["daemon", "--help"],
@@ -275,4 +276,20 @@ fn waiting_ends_at_the_event() {
     shim.emit(life("web")[5].clone());
     let ran = wait(&["--port", "3000"]);
     assert_eq!((ran.code, ran.err.as_str()), (1, "lookout: container web has ended\n"));
+}
+
+/// Check that the execs of a container are listed, as a table and as JSON.
+#[test]
+fn execs_are_listed() {
+    let (node, _shim) = node_with_web();
+    let ran = run(&node, &["execs", "web"]);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    insta::assert_snapshot!("execs", ran.out);
+    let ran = run(&node, &["execs", "-o", "json"]);
+    let array: Vec<Value> = serde_json::from_str(&ran.out).expect("an array");
+    assert_eq!(array[0]["containerd"]["exec_id"], "probe-1");
+    // The pid is in the list of live processes, although the exit is in the journal.
+    assert_eq!((&array[0]["status"], &array[0]["alive"]), (&0.into(), &vec![4211].into()));
+    assert_eq!(run(&node, &["execs", "--left", "-q"]).out, "probe-1\n");
+    assert_eq!(run(&node, &["execs", "--filter", "status != 0", "-q"]).out, "");
 }

@@ -54,6 +54,8 @@ pub(super) enum Command {
     Ports(PortsArgs),
     /// Show the exits of processes in containers.
     Exits(ExitsArgs),
+    /// List the execs in containers: command, status, and the processes that they have left.
+    Execs(ExecsArgs),
     /// Show which categories of events can be observed, and what limits them.
     Capabilities(CapabilitiesArgs),
     /// Show detailed information about a container.
@@ -315,6 +317,26 @@ pub(super) struct ExitsArgs {
     /// custom-columns=TITLE:.field,TITLE:.field with fields of -o json.
     #[arg(short, long, value_name = "FORMAT", default_value = "table", value_parser = parse_format)]
     pub(super) output: Format,
+}
+
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  lookout execs web                        what was executed in a container from outside
+  lookout execs --left                     execs of which processes still live after their end
+  lookout execs web --all -o wide          each one, with its times and the pids that live
+  lookout events web --exec-id probe -a    all that one exec did")]
+pub(super) struct ExecsArgs {
+    #[command(flatten)]
+    pub(super) common: ContainerOptions,
+    /// Show only execs that have ended and have left living processes.
+    #[arg(long)]
+    pub(super) left: bool,
+    /// Show each exec; otherwise those with the same command and the same result are one row.
+    #[arg(short, long)]
+    pub(super) all: bool,
+    #[command(flatten)]
+    pub(super) list: ListOptions,
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@ pub(super) mod config;
 #[cfg(feature = "daemon")]
 pub(super) mod entries;
 pub(super) mod events;
+pub(super) mod execs;
 pub(super) mod exits;
 pub(super) mod gap;
 pub(super) mod inspect;
