@@ -95,6 +95,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
 async fn run_command(Cli { command, config, color }: Cli) -> Result<Exit, Failure> {
     color.write_global();
     let mut out = Output::stdout();
+    if !matches!(command, Command::Doctor(_)) {
+        check_named_config(config.as_deref())?;
+    }
     let exit = match command {
         Command::Events(args) => events::run(args, &mut out).await?,
         Command::Ps(args) => containers::ps(args, &mut out).await?,
@@ -106,7 +109,7 @@ async fn run_command(Cli { command, config, color }: Cli) -> Result<Exit, Failur
         Command::Inspect(args) => containers::inspect(args, &mut out).await?,
         Command::Wait(args) => wait::run(args, &mut out).await?,
         #[cfg(target_os = "linux")]
-        Command::Doctor(args) => doctor::run(&args, &mut out)?,
+        Command::Doctor(args) => doctor::run(&args, config.as_deref(), &mut out)?,
         #[cfg(feature = "daemon")]
         Command::Registry(command) => {
             Box::pin(registry::run(command, config.as_deref(), &mut out)).await?
@@ -148,6 +151,18 @@ fn hint_if_empty(shims: &[Registration], what: &str, format: &Format, is_quiet: 
 /// Loads the configuration of the host. `named` is the file that `--config` names.
 fn load_host_config(named: Option<&Path>) -> Result<Config, Failure> {
     Config::load_with(named, |variable| std::env::var(variable).ok()).map_err(Failure::Config)
+}
+
+/// Checks the configuration if the user has named its file, by `--config` or `LOOKOUT_CONFIG`. Most
+/// commands need no setting, but a user who names a file expects it to be read. `lookout doctor`
+/// reports a mistake among its other results.
+///
+/// A mistake in the default file does not concern such a command: it has to work on a node on which
+/// that file is wrong.
+fn check_named_config(named: Option<&Path>) -> Result<(), Failure> {
+    let is_named =
+        named.is_some() || std::env::var_os("LOOKOUT_CONFIG").is_some_and(|file| !file.is_empty());
+    if is_named { load_host_config(named).map(drop) } else { Ok(()) }
 }
 
 /// Connects to the daemon at its default socket.

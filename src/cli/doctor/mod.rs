@@ -3,6 +3,8 @@
 
 mod runtimes;
 
+use std::path::Path;
+
 use runtimes::FoundRuntime;
 use serde::Serialize;
 
@@ -14,7 +16,6 @@ use super::{
 };
 use crate::{
     client::{self, json},
-    config::Config,
     model::chain,
     observe::{node, source::bpf::Swept},
 };
@@ -74,8 +75,12 @@ struct SweptCounts {
 }
 
 /// Runs all checks of the node. With `--sweep`, first removes what dead shims have left. The exit
-/// status is 1 if a problem remains.
-pub(super) fn run(args: &DoctorArgs, out: &mut Output) -> Result<Exit, Failure> {
+/// status is 1 if a problem remains. `named` is the file that `--config` names.
+pub(super) fn run(
+    args: &DoctorArgs,
+    named: Option<&Path>,
+    out: &mut Output,
+) -> Result<Exit, Failure> {
     let mut wrong = Vec::new();
     let swept = args.sweep.then(node::sweep_and_free).and_then(|swept| {
         swept
@@ -84,11 +89,8 @@ pub(super) fn run(args: &DoctorArgs, out: &mut Output) -> Result<Exit, Failure> 
             })
             .ok()
     });
-    if let Err(error) = Config::load() {
-        wrong.push(format!(
-            "the configuration is invalid, so nothing is observed: {}",
-            chain(&error)
-        ));
+    if let Err(error) = super::load_host_config(named) {
+        wrong.push(format!("the configuration is invalid, so nothing is observed: {error}"));
     }
     let bpf = read_pinned_state(&mut wrong);
     let living = client::registrations(&client::runtime_dir(), None)
