@@ -127,7 +127,7 @@ pub fn remove(runtime_dir: &Path, namespace: &str, shim_id: &str) -> io::Result<
 pub fn is_stale(runtime_dir: &Path, namespace: &str, shim_id: &str) -> bool {
     let Ok(path) = path(runtime_dir, namespace, shim_id) else { return false };
     // A file that cannot be read as a registration does not belong to a living shim either.
-    path.exists() && !read(&path).is_some_and(|registration| registration.is_alive())
+    path.exists() && !read(&path).is_ok_and(|registration| registration.is_alive())
 }
 
 /// The living shims of one namespace or of all, sorted by namespace and id. Files that are not
@@ -136,6 +136,7 @@ pub fn is_stale(runtime_dir: &Path, namespace: &str, shim_id: &str) -> bool {
 /// # Errors
 ///
 /// The error of the filesystem if a directory cannot be read; a missing directory has no shims.
+/// `PermissionDenied` also if a file must not be read.
 /// `Unsupported` if [`HAS_SHIMS`] is false.
 pub fn registrations(runtime_dir: &Path, namespace: Option<&str>) -> io::Result<Vec<Registration>> {
     if !HAS_SHIMS {
@@ -152,7 +153,12 @@ pub fn registrations(runtime_dir: &Path, namespace: Option<&str>) -> io::Result<
             let Some(id) = file.strip_suffix(".json").filter(|id| !id.starts_with('.')) else {
                 continue;
             };
-            let Some(read) = read(&folder.join(&file)) else { continue };
+            let read = match read(&folder.join(&file)) {
+                Ok(read) => read,
+                // The file is 0600: another user would see a node without shims.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
+                Err(_) => continue,
+            };
             let registration = Registration { namespace: name.clone(), id: id.to_owned(), ..read };
             found.extend(Some(registration).filter(Registration::is_alive));
         }
@@ -193,17 +199,15 @@ fn names(folder: &Path) -> io::Result<Vec<String>> {
     }
 }
 
-fn read(path: &Path) -> Option<Registration> {
+fn read(path: &Path) -> io::Result<Registration> {
     let mut open = OpenOptions::new();
     // Without O_NONBLOCK a fifo at this path would block the reader.
     open.read(true).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
-    let file = open.open(path).ok()?;
+    let file = open.open(path)?;
     let mut text = Vec::new();
-    file.take(FILE_MAX + 1).read_to_end(&mut text).ok()?;
-    if text.len() as u64 > FILE_MAX {
-        return None;
-    }
-    parse(&text)
+    file.take(FILE_MAX + 1).read_to_end(&mut text)?;
+    let parsed = if text.len() as u64 > FILE_MAX { None } else { parse(&text) };
+    parsed.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 fn parse(text: &[u8]) -> Option<Registration> {

@@ -2,7 +2,11 @@
 
 use std::process::ExitCode;
 
-use crate::{client::DaemonError, config::ConfigError, model::chain};
+use crate::{
+    client::{AccessDenied, DaemonError, runtime_dir},
+    config::ConfigError,
+    model::chain,
+};
 
 /// Defines [`Exit`] from a table. A row has the meaning of an exit status, its number, and a short
 /// form of the meaning for the help.
@@ -95,6 +99,17 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// The failure of reading the registrations of shims.
+    pub(super) fn of_registrations(error: std::io::Error) -> Self {
+        let directory = runtime_dir().join("shims");
+        let context = format!("failed to read {}", directory.display());
+        let error = match AccessDenied::from_error(&directory, &error) {
+            Some(denied) => anyhow::Error::new(denied),
+            None => anyhow::Error::new(error),
+        };
+        Self::Unreachable(error.context(context))
+    }
+
     pub(super) fn exit_status(&self) -> Exit {
         match self {
             Self::NotFound(_) => Exit::NotFound,

@@ -19,11 +19,7 @@ pub(super) struct ShimSet {
 
 /// The registrations of the live shims of one containerd namespace, or of all namespaces.
 pub(super) fn live_registrations(namespace: Option<&str>) -> Result<Vec<Registration>, Failure> {
-    let directory = runtime_dir();
-    registrations(&directory, namespace).map_err(|error| {
-        let context = format!("failed to read {}", directory.join("shims").display());
-        Failure::Unreachable(anyhow::Error::new(error).context(context))
-    })
+    registrations(&runtime_dir(), namespace).map_err(Failure::of_registrations)
 }
 
 impl ShimSet {

@@ -217,11 +217,7 @@ pub(super) async fn gather_batches<B: Send + 'static, R: Future<Output = Exit> +
                 sink.flush()?;
             }
             new = shims.next_new() => {
-                let new = new.map_err(|error| {
-                    let error = anyhow::Error::new(error).context("failed to scan for shims");
-                    Failure::Unreachable(error)
-                })?;
-                for registration in new {
+                for registration in new.map_err(Failure::of_registrations)? {
                     readers.spawn(read(registration, sender.clone()));
                 }
             }

@@ -1,14 +1,15 @@
 //! A client of the node's daemon: the location of its socket, and its Registry service.
 
 use std::{
-    env, mem,
+    env, io, mem,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use tokio::time::timeout;
-use ttrpc::context;
+use ttrpc::{r#async::transport::Socket, context};
 
+use super::AccessDenied;
 use crate::{
     api::{self, registry::RegistryClient},
     registration,
@@ -56,14 +57,36 @@ pub struct Daemon {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DaemonError {
-    /// Nothing listens at the daemon's socket, or the connection was refused.
-    #[error("no daemon answers at {}: start one with `lookout daemon`", socket.display())]
+    /// No process listens at the daemon's socket, or there is no such socket.
+    #[error(
+        "no daemon{} answers at {}: start one with `lookout daemon`{}",
+        if *is_users { " of this user" } else { "" },
+        socket.display(),
+        if *is_users { ", or run this command as root to ask root's daemon" } else { "" }
+    )]
+    NotRunning {
+        /// The path of the daemon's socket.
+        socket: PathBuf,
+        /// Whether this is the socket of a user's own daemon. Root's daemon may be running.
+        is_users: bool,
+    },
+    /// This user may not connect to the daemon's socket.
+    #[error("failed to connect to the daemon at {}", socket.display())]
+    Denied {
+        /// The path of the daemon's socket.
+        socket: PathBuf,
+        /// What denies the access.
+        #[source]
+        denied: AccessDenied,
+    },
+    /// Connecting to the daemon's socket failed for another reason.
+    #[error("failed to connect to the daemon at {}", socket.display())]
     Unreachable {
         /// The path of the daemon's socket.
         socket: PathBuf,
-        /// The error of connect(2): `ENOENT` or `ECONNREFUSED` if no daemon runs.
+        /// The error of connect(2).
         #[source]
-        source: ttrpc::Error,
+        source: io::Error,
     },
     /// The daemon did not answer in time.
     #[error("the daemon at {} did not answer within {} ms", socket.display(), limit.as_millis())]
@@ -106,14 +129,20 @@ impl Daemon {
     ///
     /// # Errors
     ///
-    /// [`DaemonError::Unreachable`], or [`DaemonError::TimedOut`].
+    /// [`DaemonError::NotRunning`], [`DaemonError::Denied`], [`DaemonError::Unreachable`] or
+    /// [`DaemonError::TimedOut`].
     pub async fn connect(socket: &Path) -> Result<Self, DaemonError> {
         let address = format!("unix://{}", socket.display());
-        let socket = socket.to_owned();
-        match timeout(ANSWER_TIMEOUT, ttrpc::r#async::Client::connect(&address)).await {
-            Ok(Ok(client)) => Ok(Self { client: RegistryClient::new(client), socket }),
-            Ok(Err(source)) => Err(DaemonError::Unreachable { socket, source }),
-            Err(_) => Err(DaemonError::TimedOut { socket, limit: ANSWER_TIMEOUT }),
+        // `Client::connect` would turn the error into text.
+        match timeout(ANSWER_TIMEOUT, Socket::connect(&address)).await {
+            Ok(Ok(connection)) => {
+                let client = RegistryClient::new(ttrpc::r#async::Client::new(connection));
+                Ok(Self { client, socket: socket.to_owned() })
+            }
+            Ok(Err(error)) => Err(DaemonError::of_connect(socket, error)),
+            Err(_) => {
+                Err(DaemonError::TimedOut { socket: socket.to_owned(), limit: ANSWER_TIMEOUT })
+            }
         }
     }
 
@@ -234,6 +263,22 @@ impl Daemon {
 }
 
 impl DaemonError {
+    /// The error of connecting to `socket`.
+    fn of_connect(socket: &Path, error: io::Error) -> Self {
+        let denied = AccessDenied::from_error(socket, &error);
+        let socket = socket.to_owned();
+        match (denied, error.kind()) {
+            (Some(denied), _) => Self::Denied { socket, denied },
+            (None, io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                let is_users = !nix::unistd::geteuid().is_root()
+                    && env_path("LOOKOUT_SOCKET").is_none()
+                    && env_path("LOOKOUT_RUNTIME_DIR").is_none();
+                Self::NotRunning { socket, is_users }
+            }
+            (None, _) => Self::Unreachable { socket, source: error },
+        }
+    }
+
     /// Whether the daemon answered that there is no such process or entry.
     #[must_use]
     pub fn is_not_found(&self) -> bool {

@@ -8,11 +8,13 @@
 //!  batch          a batch of events, decoded on request
 //!  json           the JSON form of events, processes, ports and exits
 //!  daemon         a client of the daemon's Registry service
+//!  access         explains why a user may not connect
 //! ```
 //!
 //! This module does not print, and does not change a shim or a container. Only the daemon's
 //! registry is changed, by requests through [`Daemon`].
 
+mod access;
 mod batch;
 pub mod daemon;
 mod follow;
@@ -23,6 +25,7 @@ mod shim;
 mod shims;
 
 pub use crate::registration::{Registration, registrations, runtime_dir};
+pub use access::AccessDenied;
 pub use batch::{Batch, BatchStream, EncodedEvent, MalformedBatch};
 pub use daemon::{Daemon, DaemonError};
 pub use follow::{ConnectionState, EventFollower, FollowOptions, FollowStep};

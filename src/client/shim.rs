@@ -1,12 +1,15 @@
 //! A client of one shim's Observer service.
 
-use std::{mem, time::Duration};
+use std::{io, mem, path::Path, time::Duration};
 
 use containerd_shim_protos::protobuf::Message as _;
 use tokio::time::{error::Elapsed, timeout};
-use ttrpc::{r#async::ClientStreamReceiver, context};
+use ttrpc::{
+    r#async::{ClientStreamReceiver, transport::Socket},
+    context,
+};
 
-use super::batch::BatchStream;
+use super::{AccessDenied, batch::BatchStream};
 use crate::{
     api::{
         CapabilitiesRequest, CapabilitiesResponse, ExitBatch, ExitsRequest, Filter, Hello,
@@ -44,7 +47,16 @@ pub enum ShimError {
         address: String,
         /// The error of connect(2): `ECONNREFUSED` if the shim has ended.
         #[source]
-        source: ttrpc::Error,
+        source: io::Error,
+    },
+    /// This user may not connect to the shim's socket.
+    #[error("failed to reach shim {id}")]
+    Denied {
+        /// The shim's id.
+        id: String,
+        /// What denies the access.
+        #[source]
+        denied: AccessDenied,
     },
     /// The shim did not answer in time.
     #[error("shim {id} did not answer within {} s", ANSWER_TIMEOUT.as_secs())]
@@ -68,18 +80,22 @@ impl Shim {
     ///
     /// # Errors
     ///
-    /// [`ShimError::Unreachable`], or [`ShimError::TimedOut`].
+    /// [`ShimError::Unreachable`], [`ShimError::Denied`] or [`ShimError::TimedOut`].
     pub async fn connect(registration: Registration) -> Result<Self, ShimError> {
-        let connecting = ttrpc::r#async::Client::connect(&registration.address);
-        match timeout(ANSWER_TIMEOUT, connecting).await {
-            Ok(Ok(connection)) => Ok(Self {
-                client: ObserverClient::new(connection.clone()),
-                connection,
-                registration,
-            }),
+        // `Client::connect` would turn the error into text.
+        match timeout(ANSWER_TIMEOUT, Socket::connect(&registration.address)).await {
+            Ok(Ok(socket)) => {
+                let connection = ttrpc::r#async::Client::new(socket);
+                let client = ObserverClient::new(connection.clone());
+                Ok(Self { client, connection, registration })
+            }
             Ok(Err(source)) => {
                 let Registration { id, address, .. } = registration;
-                Err(ShimError::Unreachable { id, address, source })
+                let path = Path::new(address.strip_prefix("unix://").unwrap_or(&address));
+                match AccessDenied::from_error(path, &source) {
+                    Some(denied) => Err(ShimError::Denied { id, denied }),
+                    None => Err(ShimError::Unreachable { id, address, source }),
+                }
             }
             Err(_) => Err(ShimError::TimedOut { id: registration.id }),
         }
@@ -262,7 +278,10 @@ impl ShimError {
     fn status_code(&self) -> Option<ttrpc::Code> {
         match self {
             Self::Failed { source: ttrpc::Error::RpcStatus(status), .. } => Some(status.code()),
-            Self::Failed { .. } | Self::Unreachable { .. } | Self::TimedOut { .. } => None,
+            Self::Failed { .. }
+            | Self::Unreachable { .. }
+            | Self::Denied { .. }
+            | Self::TimedOut { .. } => None,
         }
     }
 }

@@ -16,3 +16,4 @@ mod run;
 #[path = "../shim/harness/schema.rs"]
 mod schema;
 mod script;
+mod users;
