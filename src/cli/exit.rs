@@ -54,7 +54,7 @@ exits! {
     Unreachable = 4, "shim or daemon unreachable";
     /// The output is incomplete: there was a gap, or a stream broke; also with `-f` and `-w`,
     /// except that a shim that is killed under `events -f` or `ports -w` is reported on stderr
-    /// only.
+    /// only. Or `doctor` found no problem and could not make every check.
     Incomplete = 5, "incomplete data";
 }
 

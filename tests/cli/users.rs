@@ -114,3 +114,39 @@ fn a_user_without_a_daemon_learns_of_roots() {
     );
     assert_eq!((ran.code, ran.err), (4, expected));
 }
+
+/// Check that `doctor` makes the checks that need no root, and says of each other check why it could
+/// not be made, also of `--sweep`.
+#[test]
+fn doctor_goes_as_far_as_it_can_without_root() {
+    let lookout = Installed::new();
+    let node = Node::new();
+    set_mode(node.path(), 0o700);
+    let file = lookout.0.path().join("config.toml");
+    fs::write(&file, "bus = \"none\"").expect("a file");
+    set_mode(&file, 0o600);
+    let config = file.to_str().expect("UTF-8");
+    let doctor = ["doctor", "--sweep", "--config", config];
+    let ran = lookout.run(Some(node.path()), &doctor);
+    // 5: no problem was found, and checks are missing.
+    assert_eq!((ran.code, ran.err.as_str()), (5, ""), "{ran:?}");
+    for line in [
+        format!("unchecked the configuration: failed to read {config}: Permission denied"),
+        format!("unchecked the shims: permission denied on {}", node.path().display()),
+        "unchecked what a shim can observe: the table is what this user can observe".to_owned(),
+        "process ".to_owned(),
+        "runtimes  ".to_owned(),
+    ] {
+        assert!(ran.out.lines().any(|printed| printed.starts_with(&line)), "{line}: {}", ran.out);
+    }
+    assert!(!ran.out.contains("problem") && !ran.out.contains("shims     "), "{}", ran.out);
+    let ran = lookout.run(Some(node.path()), &[&doctor[..], &["-o", "json"]].concat());
+    let report: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
+    let checks: Vec<_> = report["unchecked"].as_array().expect("an array").iter().collect();
+    assert!(checks.iter().any(|one| one["check"] == "the shims"), "{report}");
+    // What was not read is absent.
+    assert!(report.get("shims").is_none() && report["categories"].is_array(), "{report}");
+    // If the pins cannot be read, nothing was removed, and the report must not say otherwise.
+    let has_pins = report.get("bpf").is_some();
+    assert_eq!(report.get("swept").is_some(), has_pins, "{report}");
+}
