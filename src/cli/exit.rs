@@ -76,6 +76,9 @@ pub(super) enum Failure {
     /// An expression or a field of the command line is invalid. The value is the message.
     #[error("{0}")]
     Invalid(String),
+    /// A shim of lookout runs the container and does not observe it.
+    #[error("container {id} of the namespace {namespace} runs and is not observed: {reason}")]
+    Unobserved { id: String, namespace: String, reason: String },
     /// A process, an entry or a program was not found. The value is the message for the user.
     #[cfg(feature = "daemon")]
     #[error("{0}")]
@@ -122,7 +125,7 @@ impl Failure {
             Self::Daemon(_) => Exit::Unreachable,
             Self::Unreachable(_) => Exit::Unreachable,
             Self::OutputClosed => Exit::Ok,
-            Self::Other(_) => Exit::Failed,
+            Self::Unobserved { .. } | Self::Other(_) => Exit::Failed,
         }
     }
 }

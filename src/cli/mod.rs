@@ -5,6 +5,7 @@
 //!  select     finds the containers by the names that a person has for them
 //!  shim_set   connects to the shims that a command asks
 //!  stream     merges the events of several shims
+//!  unobserved finds containers that no shim observes
 //!  render     formats answers as text; no I/O
 //!  registry   the commands for registered processes
 //! ```
@@ -38,6 +39,7 @@ mod select;
 mod shim_set;
 mod starts;
 mod stream;
+mod unobserved;
 mod wait;
 mod watch;
 

@@ -6,6 +6,7 @@ use super::{
     args::ContainerOptions,
     exit::{Exit, Failure},
     shim_set::{ShimSet, live_registrations},
+    unobserved,
 };
 use crate::{
     api::{Container, Event, Filter, event::Body},
@@ -193,7 +194,7 @@ impl ShimSet {
             refuse_ambiguous(wanted.container.as_deref().unwrap_or_default(), &candidates)?;
         }
         if candidates.is_empty() && !is_open {
-            return Err(set.not_found(&wanted));
+            return Err(set.not_found(&wanted).await);
         }
         if !candidates.is_empty() {
             // The containers were found, so the shims that did not answer do not matter.
@@ -208,7 +209,7 @@ impl ShimSet {
     }
 
     /// The error if no container was found.
-    fn not_found(&self, wanted: &Wanted) -> Failure {
+    async fn not_found(&self, wanted: &Wanted) -> Failure {
         let text = match wanted {
             Wanted { container: Some(name), .. } => name.clone(),
             Wanted { pod: Some(pod), .. } => format!("of pod {pod}"),
@@ -220,6 +221,7 @@ impl ShimSet {
             true => Failure::Unreachable(anyhow::anyhow!(
                 "container {text} not found, but not all shims answered"
             )),
+            false if wanted.container.is_some() => unobserved::explain(&text).await,
             false => Failure::NotFound(text),
         }
     }

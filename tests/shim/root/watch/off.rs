@@ -70,8 +70,53 @@ fn off_creates_nothing() {
     assert!(!containerd.path("lookout").exists(), "a run-time directory");
     let status = status(&containerd, "c");
     assert_eq!((status.unpublished_events, status.subscribers), (0, 0), "{status:?}");
+    assert_unobserved(&containerd, "c");
     containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
     containerd.remove("c");
+    containerd.assert_nothing_left();
+}
+
+/// Check that every command for a container names one that is not observed, and how it is switched
+/// on, and that another id is still not found.
+fn assert_unobserved(containerd: &Containerd, id: &str) {
+    let expected = format!(
+        "lookout: container {id} of the namespace {} runs and is not observed: `observe` is \
+         off for it, by its annotation io.lookout.observe, by the options of its runtime, or by \
+         the host's configuration (`lookout config show observe`). Set it to on there, and create \
+         the container again\n",
+        containerd.namespace()
+    );
+    for args in [
+        &["ps", "--container", id][..],
+        &["tree", "--container", id],
+        &["ports", "--container", id],
+        &["exits", "--container", id],
+        &["events", "--container", id],
+        &["events", "-f", "--container", id],
+        &["capabilities", "--container", id],
+        &["inspect", id],
+    ] {
+        let output = containerd.lookout(args).run().exit_code(1);
+        assert_eq!(String::from_utf8_lossy(&output.stderr), expected, "{args:?}");
+    }
+    containerd.lookout(&["inspect", "../default/c"]).run().exit_code(3);
+}
+
+/// Check that a container of a pod that is not observed is named as such, beside an observed one.
+#[test]
+fn an_unobserved_container_of_a_pod_is_named() {
+    let containerd = Containerd::start_configured(Version::V1_7, "allow = [\"observe\"]\n");
+    let group = ["--annotation", "io.containerd.runc.v2.group=pod"];
+    containerd.detached("seen", &group, &["sleep", "1000"]);
+    let off = [&group[..], &["--annotation", "io.lookout.observe=off"]].concat();
+    containerd.detached("off", &off, &["sleep", "1000"]);
+    assert_unobserved(&containerd, "off");
+    let page = containerd.lookout(&["ps", "--container", "seen"]).run().success().stdout_text();
+    assert!(page.contains("sleep 1000"), "{page}");
+    for id in ["off", "seen"] {
+        containerd.ctr(&["task", "kill", "--signal", "SIGKILL", id]).success();
+        containerd.remove(id);
+    }
     containerd.assert_nothing_left();
 }
 
