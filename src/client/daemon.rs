@@ -163,12 +163,33 @@ impl Daemon {
         update(UpdateRequest) -> UpdateResponse;
         /// Sends a signal to the processes of all entries that the request selects.
         kill(KillRequest) -> KillResponse;
-        /// Samples the CPU time, memory, I/O, descriptors and threads of processes.
-        sample(SampleRequest) -> SampleResponse;
         /// Adds entries of a snapshot, under new ids.
         load(LoadRequest) -> LoadResponse;
         /// Removes all entries from the registry.
         reset(ResetRequest) -> ResetResponse;
+    }
+
+    /// Samples the CPU time, memory, I/O, descriptors and threads of processes, from all pages of the
+    /// answer. `page` of the request is ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`DaemonError`].
+    pub async fn sample(
+        &self,
+        request: &api::SampleRequest,
+    ) -> Result<Vec<api::Usage>, DaemonError> {
+        let mut usages = Vec::new();
+        let mut request = api::SampleRequest { page: String::new(), ..request.clone() };
+        loop {
+            let call = self.client.sample(context::with_duration(ANSWER_TIMEOUT), &request);
+            let mut page = self.await_answer(ANSWER_TIMEOUT, call).await?;
+            usages.append(&mut page.usages);
+            if page.next.is_empty() {
+                return Ok(usages);
+            }
+            request.page = page.next;
+        }
     }
 
     /// Lists the processes of the node's containers, from all pages of the answer.

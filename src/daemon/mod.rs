@@ -20,6 +20,7 @@ cfg_if::cfg_if! {
         pub mod service;
         pub mod sockets;
         pub mod unpublished;
+        mod usage;
         pub use serve::{ServeError, run};
     } else {
         mod unsupported;

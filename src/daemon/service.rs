@@ -1,21 +1,17 @@
 //! The Registry service: decodes requests, asks the registry's owner, encodes the answers.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::task::spawn_blocking;
 use ttrpc::{Code, r#async::TtrpcContext};
 
-use super::node::Node;
+use super::{node::Node, usage::SampledProcesses};
 use crate::{
     api::{self, registry},
-    clock::{monotonic_ns, realtime_ns},
-    linux::process::{identify, of_tree, usage as read_usage},
-    model::{ProcessKey, chain, lossless},
+    clock::realtime_ns,
+    model::chain,
     registry::{
         Change, EntryEdit, NewEntry, Refusal, RefusalKind, Selector,
         entry::Entry,
@@ -30,10 +26,6 @@ const PAGE_ENTRIES: (u32, u32) = (1000, 5000);
 
 /// The size in bytes after which a page of entries ends, because ttrpc allows 4 MiB for a message.
 const PAGE_BYTES: usize = 2 << 20;
-
-/// The most bytes of an answer: the 4 MiB that ttrpc allows for a message, less space for its
-/// envelope.
-const ANSWER_BYTES_MAX: usize = (4 << 20) - 4096;
 
 /// The most entries that one `Load` request may have.
 const LOAD_ENTRIES_MAX: usize = 1000;
@@ -190,6 +182,7 @@ impl registry::Registry for RegistryService {
         _: &TtrpcContext,
         request: api::SampleRequest,
     ) -> ttrpc::Result<api::SampleResponse> {
+        let after = position(&request.page)?;
         let mut selector = Selector::from(request.selector.unwrap_or_default());
         // An ended process uses no resources, even if its pid has been reused.
         selector.alive = true;
@@ -200,17 +193,16 @@ impl registry::Registry for RegistryService {
             .await?;
         let inspector = self.inspector.clone();
         let node = self.node.as_ref().filter(|_| request.containers);
-        let contained = node.map(Node::processes).unwrap_or_default();
-        let idle = node.map(Node::idle_containers).unwrap_or_default();
-        let answer = run_blocking(move || api::SampleResponse {
-            usages: mark_idle(
-                sample_usages(&inspector, &selected, request.tree, &contained),
-                &idle,
-            ),
-            monotonic_ns: monotonic_ns(),
-            ..Default::default()
-        });
-        check_answer_size(answer.await?)
+        let sampled = SampledProcesses {
+            entries: selected,
+            with_descendants: request.tree,
+            contained: node.map(Node::processes).unwrap_or_default(),
+            idle: node.map(Node::idle_containers).unwrap_or_default(),
+        };
+        let (mut answer, next) =
+            run_blocking(move || sampled.page(&inspector, after.as_ref())).await?;
+        answer.next = token(next.as_ref());
+        Ok(answer)
     }
 
     async fn load(
@@ -306,111 +298,6 @@ fn signal_targets(
     }
 }
 
-/// Samples the resource usage of registered processes; with `tree`, each is followed by its
-/// descendants. After them comes the usage of the processes of containers that are not registered.
-fn sample_usages(
-    inspector: &Inspector,
-    entries: &[Entry],
-    tree: bool,
-    contained: &[api::ContainerProcess],
-) -> Vec<api::Usage> {
-    let mut usages: Vec<api::Usage> = Vec::new();
-    let registered: HashSet<ProcessKey> = entries.iter().map(|entry| entry.process.key()).collect();
-    for entry in entries {
-        usages.extend(entry_usage(entry));
-        if tree {
-            let descendants =
-                descendant_usages(inspector, entry).filter(|(key, _)| !registered.contains(key));
-            usages.extend(descendants.map(|(_, usage)| usage));
-        }
-    }
-    // A process of a container may be registered too. It must have only one row then.
-    let mut known: HashMap<String, usize> =
-        usages.iter().enumerate().map(|(index, usage)| (usage.entity_id.clone(), index)).collect();
-    for member in contained {
-        let process = member.process.get_or_default();
-        if let Some(usage) = known.get(&process.entity_id).and_then(|index| usages.get_mut(*index))
-        {
-            // The process is registered and in a container: its row gets the container.
-            usage.container = member.container.clone();
-            continue;
-        }
-        let Some(mut usage) =
-            process_key_of(&process.entity_id, process.pid).and_then(process_usage)
-        else {
-            continue;
-        };
-        usage.entity_id = process.entity_id.clone();
-        usage.container = member.container.clone();
-        usage.command = lossless(&process.args.join(&b' ')).into_owned();
-        usage.created_ns = process.created_ns;
-        known.insert(usage.entity_id.clone(), usages.len());
-        usages.push(usage);
-    }
-    usages
-}
-
-/// Marks the usages of processes in idle containers.
-fn mark_idle(mut usages: Vec<api::Usage>, idle: &[api::Container]) -> Vec<api::Usage> {
-    let idle: HashSet<_> = idle.iter().map(|one| (&one.namespace, &one.id)).collect();
-    for usage in &mut usages {
-        usage.idle =
-            usage.container.as_ref().is_some_and(|one| idle.contains(&(&one.namespace, &one.id)));
-    }
-    usages
-}
-
-/// The resource usage of the current descendants of an entry's process.
-fn descendant_usages(
-    inspector: &Inspector,
-    entry: &Entry,
-) -> impl Iterator<Item = (ProcessKey, api::Usage)> {
-    let root = entry.process.key();
-    let pids = of_tree(root.pid, &[root]).unwrap_or_default();
-    pids.into_iter().filter(move |pid| *pid != root.pid).filter_map(move |pid| {
-        let key = identify(pid)?;
-        let mut usage = process_usage(key)?;
-        usage.entity_id = key.entity_id(entry.process.boot).to_string();
-        usage.descends_from = entry.id;
-        usage.command = inspector.command_line(key);
-        Some((key, usage))
-    })
-}
-
-/// The identity of a process, from its entity id: 8 hexadecimal digits of the boot, 8 of the pid,
-/// then the digits of the start. `None` if the id is malformed.
-fn process_key_of(entity_id: &str, pid: i32) -> Option<ProcessKey> {
-    let start_ticks = u64::from_str_radix(entity_id.get(16..)?, 16).ok()?;
-    Some(ProcessKey::new(pid, start_ticks))
-}
-
-/// The resource usage of the process of an entry; `None` if the process has ended.
-fn entry_usage(entry: &Entry) -> Option<api::Usage> {
-    let process = &entry.process;
-    let mut usage = process_usage(process.key())?;
-    usage.id = entry.id;
-    usage.entity_id = process.entity_id();
-    usage.name = entry.name.clone().unwrap_or_default();
-    usage.command = process.command_line();
-    usage.created_ns = process.created_ns;
-    Some(usage)
-}
-
-/// The resource usage of a process; `None` if the process has ended.
-fn process_usage(key: ProcessKey) -> Option<api::Usage> {
-    let read = read_usage(key)?;
-    Some(api::Usage {
-        pid: key.pid,
-        cpu_ns: read.cpu_ns,
-        rss_bytes: read.rss_bytes,
-        read_bytes: read.io.map(|(read, _)| read),
-        written_bytes: read.io.map(|(_, written)| written),
-        fds: read.fds,
-        threads: read.threads,
-        ..Default::default()
-    })
-}
-
 /// The position that `page` of a request names; `None` for the first page.
 fn position<T: DeserializeOwned>(page: &str) -> ttrpc::Result<Option<T>> {
     let page = Some(page).filter(|page| !page.is_empty());
@@ -426,18 +313,8 @@ fn token(next: Option<&impl Serialize>) -> String {
 }
 
 /// The size of an encoded message in bytes.
-fn encoded_size(message: &impl protobuf::Message) -> usize {
+pub(super) fn encoded_size(message: &impl protobuf::Message) -> usize {
     usize::try_from(message.compute_size()).unwrap_or(usize::MAX)
-}
-
-/// Refuses an answer that does not fit into a message of ttrpc, because sending it would end the
-/// connection.
-fn check_answer_size<T: protobuf::Message>(answer: T) -> ttrpc::Result<T> {
-    if encoded_size(&answer) <= ANSWER_BYTES_MAX {
-        return Ok(answer);
-    }
-    let message = format!("too many processes for an answer of {ANSWER_BYTES_MAX} bytes");
-    Err(ttrpc::Error::RpcStatus(ttrpc::get_status(Code::RESOURCE_EXHAUSTED, message)))
 }
 
 /// Runs work that reads `/proc` on another thread, because the work would delay the answers to all

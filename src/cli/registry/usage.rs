@@ -1,14 +1,15 @@
 //! `lookout stats` and `lookout top`: the resource usage of processes.
 
-use std::{collections::HashMap, io::IsTerminal as _};
+use std::{collections::HashMap, io::IsTerminal as _, time::Duration};
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{connect_to_daemon, keys::KeyReader};
 use crate::cli::args::registry::{SortOrder, StatsArgs, TopArgs};
 use crate::{
-    api::{SampleRequest, SampleResponse, Usage},
+    api::{SampleRequest, Usage},
     cli::{
+        args::ListFormat,
         exit::{Exit, Failure},
         output::{Output, Style},
         render::usage as render,
@@ -16,8 +17,12 @@ use crate::{
     },
 };
 
-/// `lookout stats`: prints the resource usage once. CPU rates are unknown, because a rate needs two
-/// samples.
+/// The time between the two samples of `stats`, and until the first page of `top`. The kernel counts
+/// CPU time in steps of 10 ms, which is 2 % of it.
+const FIRST_INTERVAL: Duration = Duration::from_millis(500);
+
+/// `lookout stats`: prints the resource usage once. A CPU rate needs two samples, so the command
+/// takes one more before it. A process that started between them has no rate.
 pub(in crate::cli) async fn stats(args: StatsArgs, out: &mut Output) -> Result<Exit, Failure> {
     let selector = Some(args.select.selector(Vec::new())).into();
     let request = SampleRequest {
@@ -26,9 +31,19 @@ pub(in crate::cli) async fn stats(args: StatsArgs, out: &mut Output) -> Result<E
         tree: args.tree,
         ..Default::default()
     };
-    let sample = connect_to_daemon().await?.sample(&request).await?;
     let style = Style::for_stdout(args.display);
-    out.write(&render::list(&sample.usages, &HashMap::new(), args.output, style))?;
+    let daemon = connect_to_daemon().await?;
+    let mut now = daemon.sample(&request).await?;
+    let mut rates = HashMap::new();
+    // With `-q` only pids are printed.
+    let shows_rates =
+        !(style.is_quiet && matches!(args.output, ListFormat::Table | ListFormat::Wide));
+    if shows_rates && !now.is_empty() {
+        sleep(FIRST_INTERVAL).await;
+        let before = std::mem::replace(&mut now, daemon.sample(&request).await?);
+        rates = cpu_rates(&before, &now);
+    }
+    out.write(&render::list(&now, &rates, args.output, style))?;
     Ok(Exit::Ok)
 }
 
@@ -50,7 +65,8 @@ pub(in crate::cli) async fn top(args: TopArgs, out: &mut Output) -> Result<Exit,
     let keys = KeyReader::from_stdin().filter(|_| is_terminal);
     let mut left = args.count.unwrap_or(u64::MAX);
     let mut order = args.sort;
-    let mut until = Instant::now() + args.interval;
+    // A page has rates from the first one on, without a wait for the whole interval.
+    let mut until = Instant::now() + args.interval.min(FIRST_INTERVAL);
     let mut rates = HashMap::new();
     let result = loop {
         tokio::select! {
@@ -73,7 +89,7 @@ pub(in crate::cli) async fn top(args: TopArgs, out: &mut Output) -> Result<Exit,
                 left -= 1;
             }
         }
-        let mut usages = before.usages.clone();
+        let mut usages = before.clone();
         sort_usages(&mut usages, &rates, order);
         let style = Style::for_stdout(args.display);
         let page = render::top_page(&usages, &rates, style);
@@ -102,16 +118,17 @@ async fn next_key(keys: Option<&KeyReader>) -> Option<u8> {
 }
 
 /// The CPU rate of each process between two samples, by entity id; 1.0 is one processor.
-fn cpu_rates(before: &SampleResponse, now: &SampleResponse) -> HashMap<String, f64> {
-    let earlier: HashMap<&str, u64> =
-        before.usages.iter().map(|usage| (usage.entity_id.as_str(), usage.cpu_ns)).collect();
-    let over = now.monotonic_ns.saturating_sub(before.monotonic_ns).max(1);
+fn cpu_rates(before: &[Usage], now: &[Usage]) -> HashMap<String, f64> {
+    let earlier: HashMap<&str, &Usage> =
+        before.iter().map(|usage| (usage.entity_id.as_str(), usage)).collect();
     let rate = |usage: &Usage| {
-        let used = usage.cpu_ns.saturating_sub(*earlier.get(usage.entity_id.as_str())?);
+        let before = earlier.get(usage.entity_id.as_str())?;
+        let over = usage.monotonic_ns.checked_sub(before.monotonic_ns).filter(|over| *over > 0)?;
+        let used = usage.cpu_ns.saturating_sub(before.cpu_ns);
         #[expect(clippy::cast_precision_loss, reason = "the rate is only displayed")]
         Some((usage.entity_id.clone(), used as f64 / over as f64))
     };
-    now.usages.iter().filter_map(rate).collect()
+    now.iter().filter_map(rate).collect()
 }
 
 /// Sorts usages by `sort`. Equal ones stay in the order of entry ids, each entry followed by its

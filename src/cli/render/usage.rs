@@ -29,6 +29,9 @@ struct JsonRow<'a> {
     idle: Option<bool>,
     command: &'a str,
     cpu_ns: u64,
+    /// CPU usage between two samples; 100 is one processor. `None` if there is only one sample.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpu_percent: Option<f64>,
     rss_bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     read_bytes: Option<u64>,
@@ -47,13 +50,10 @@ pub(in crate::cli) fn list(
     format: ListFormat,
     style: Style,
 ) -> String {
+    let row = |usage| JsonRow::new(usage, rates);
     match format {
-        ListFormat::Json => {
-            json::to_line(&usages.iter().map(JsonRow::from).collect::<Vec<_>>()) + "\n"
-        }
-        ListFormat::Jsonl => {
-            usages.iter().map(|one| json::to_line(&JsonRow::from(one)) + "\n").collect()
-        }
+        ListFormat::Json => json::to_line(&usages.iter().map(row).collect::<Vec<_>>()) + "\n",
+        ListFormat::Jsonl => usages.iter().map(|one| json::to_line(&row(one)) + "\n").collect(),
         ListFormat::Table | ListFormat::Wide if style.is_quiet => {
             usages.iter().map(|one| format!("{}\n", one.pid)).collect()
         }
@@ -117,8 +117,10 @@ fn usage_table(usages: &[Usage], rates: &HashMap<String, f64>, style: Style) -> 
     align_columns(&header, &usages.iter().map(row).collect::<Vec<_>>(), style)
 }
 
-impl<'a> From<&'a Usage> for JsonRow<'a> {
-    fn from(usage: &'a Usage) -> Self {
+impl<'a> JsonRow<'a> {
+    fn new(usage: &'a Usage, rates: &HashMap<String, f64>) -> Self {
+        // Tenths, as in the table: the measurement is not more exact.
+        let percent = |rate: &f64| (rate * 1000.0).round() / 10.0;
         Self {
             id: Some(usage.id).filter(|id| *id != 0),
             descends_from: Some(usage.descends_from).filter(|id| *id != 0),
@@ -129,6 +131,7 @@ impl<'a> From<&'a Usage> for JsonRow<'a> {
             idle: usage.container.as_ref().map(|_| usage.idle),
             command: &usage.command,
             cpu_ns: usage.cpu_ns,
+            cpu_percent: rates.get(&usage.entity_id).map(percent),
             rss_bytes: usage.rss_bytes,
             read_bytes: usage.read_bytes,
             written_bytes: usage.written_bytes,

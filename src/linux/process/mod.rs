@@ -34,6 +34,8 @@ pub use reaped::ReapedQueries;
 pub use socket_holders::socket_holders;
 pub use stat::Stat;
 pub use status::Status;
+#[cfg(feature = "cli")]
+pub use tree::ProcessTable;
 pub use tree::{of_tree, pids};
 #[cfg(feature = "cli")]
 pub use usage::{Usage, usage};

@@ -7,6 +7,7 @@ mod node;
 mod place;
 mod rest;
 mod root;
+mod usage;
 
 use std::{
     fs,
