@@ -25,7 +25,7 @@ pub(in crate::cli) async fn add(args: AddArgs, out: &mut Output) -> Result<Exit,
     }
     let is_search = args.pattern.is_some();
     let mut added = Vec::new();
-    let mut refused = None;
+    let (mut refused, mut failed) = (None, None);
     for pid in pids {
         let labels = args.labels.clone();
         let request = AddRequest {
@@ -46,7 +46,7 @@ pub(in crate::cli) async fn add(args: AddArgs, out: &mut Output) -> Result<Exit,
                 refused = refused.or(Some(error));
             }
             Err(error) => {
-                refused = Some(error);
+                failed = Some(error);
                 break;
             }
         }
@@ -55,12 +55,15 @@ pub(in crate::cli) async fn add(args: AddArgs, out: &mut Output) -> Result<Exit,
     if !added.is_empty() {
         out.write(&render::entries::list(&added, args.output, style))?;
     }
-    match refused {
-        Some(error) if !is_search || added.is_empty() => {
-            out.flush()?;
-            Err(error.into())
-        }
-        _ => Ok(Exit::Ok),
+    if let Some(error) = failed {
+        out.flush()?;
+        return Err(error.into());
+    }
+    match refused.filter(|_| added.is_empty()).map(Failure::from) {
+        Some(refused) if args.display.quiet => Err(refused),
+        // Each refusal has been printed above.
+        Some(refused) => Ok(refused.exit_status()),
+        None => Ok(Exit::Ok),
     }
 }
 

@@ -94,6 +94,34 @@ fn entries_are_changed_and_found() {
     assert_eq!(ok(&node, &["list", "-q"]), "3\n");
 }
 
+/// Check that `add --match` prints each refusal once, and with `-q` only the first, and that the exit
+/// status is that of the first refusal if nothing was added.
+#[test]
+fn a_search_prints_each_refusal_once() {
+    let node = Node::new();
+    let _daemon = Daemon::start(&node);
+    let time = format!("9{}", std::process::id());
+    let start = || Sleeper::of(std::process::Command::new("sleep").arg(&time));
+    let sleepers = [start(), start()];
+    let pattern = format!("^sleep {time}$");
+    ok(&node, &["add", "--match", &pattern]);
+    let refusal = |index: usize| {
+        format!(
+            "lookout: process {} is registered already, as entry {}\n",
+            sleepers[index].pid(),
+            index + 1
+        )
+    };
+    let ran = run(&node, &["add", "--match", &pattern]);
+    assert_eq!((ran.code, ran.err), (1, refusal(0) + &refusal(1)));
+    let ran = run(&node, &["add", "-q", "--match", &pattern]);
+    assert_eq!((ran.code, ran.err), (1, refusal(0)));
+    // The others are added, which is a success.
+    let _third = start();
+    let ran = run(&node, &["add", "-q", "--match", &pattern]);
+    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, "3\n", ""));
+}
+
 /// Check that `run` registers a command before it starts, and exits with its status.
 #[test]
 fn a_command_is_registered_before_it_runs() {
