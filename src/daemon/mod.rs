@@ -14,6 +14,7 @@ cfg_if::cfg_if! {
     if #[cfg(target_os = "linux")] {
         mod confine;
         pub mod instance;
+        mod kill;
         pub mod metrics;
         pub mod node;
         mod serve;

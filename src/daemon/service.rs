@@ -7,7 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::task::spawn_blocking;
 use ttrpc::{Code, r#async::TtrpcContext};
 
-use super::{node::Node, usage::SampledProcesses};
+use super::{kill, node::Node, usage::SampledProcesses};
 use crate::{
     api::{self, registry},
     clock::realtime_ns,
@@ -160,19 +160,41 @@ impl registry::Registry for RegistryService {
         _: &TtrpcContext,
         request: api::KillRequest,
     ) -> ttrpc::Result<api::KillResponse> {
-        let api::KillRequest { selector, all, signal: number, tree, .. } = request;
+        let api::KillRequest { selector, all, signal: number, tree, all_descendants, exec, .. } =
+            request;
         if !(1..=64).contains(&number) {
             return Err(refusal_status(Refusal::NoSignal { number }));
         }
-        let selector = Selector::from(selector.unwrap_or_default());
-        let targets =
-            self.run_on_registry(move |owner| signal_targets(owner, &selector, all)).await?;
-        let signalled = run_blocking(move || signal_processes(targets, number, tree))
-            .await?
-            .map_err(refusal_status)?;
+        let mut targets = match exec.into_option() {
+            Some(exec) => {
+                let target = kill::exec_target(self.followed_node()?, &exec);
+                vec![target.map_err(ttrpc::Error::RpcStatus)?]
+            }
+            None => {
+                let selector = Selector::from(selector.unwrap_or_default());
+                self.run_on_registry(move |owner| signal_targets(owner, &selector, all)).await?
+            }
+        };
+        // The other processes of an exec are part of it, whether their parents live or not.
+        let is_tree = tree || all_descendants || targets.iter().any(|one| !one.others.is_empty());
+        let node = self.node.as_ref().filter(|_| is_tree);
+        let recorded = node
+            .map(|node| kill::recorded_descendants(node, self.inspector.boot, &targets))
+            .unwrap_or_default();
+        if let Some(target) = targets.first_mut().filter(|_| all_descendants) {
+            target.others.extend(recorded.iter().filter_map(kill::key_of));
+        }
+        let (signalled, left) = run_blocking(move || {
+            let signalled = signal_processes(targets, number, is_tree)?;
+            let left = kill::left(recorded, &signalled);
+            Ok((signalled, left))
+        })
+        .await?
+        .map_err(refusal_status)?;
         Ok(api::KillResponse {
             ids: signalled.ids,
             processes: signalled.processes,
+            left,
             ..Default::default()
         })
     }
@@ -286,7 +308,8 @@ fn signal_targets(
     for id in ids {
         match owner.entry_with_pidfd(id) {
             Ok((entry, pidfd)) => {
-                targets.push(SignalTarget { id, key: entry.process.key(), pidfd })
+                let (key, others) = (entry.process.key(), Vec::new());
+                targets.push(SignalTarget { id, key, pidfd, others });
             }
             Err(refusal) if !selector.ids.is_empty() => return Err(refusal),
             Err(refusal) => dead = Some(refusal),

@@ -157,7 +157,7 @@ impl Row<'_> {
             }
             Self::Contained(member) => {
                 let process = member.process.get_or_default();
-                let mut usage = process_usage(process_key_of(&process.entity_id, process.pid)?)?;
+                let mut usage = process_usage(super::kill::key_of(member)?)?;
                 usage.entity_id = process.entity_id.clone();
                 usage.command = lossless(&process.args.join(&b' ')).into_owned();
                 usage.created_ns = process.created_ns;
@@ -165,13 +165,6 @@ impl Row<'_> {
             }
         }
     }
-}
-
-/// The identity of a process, from its entity id: 8 hexadecimal digits of the boot, 8 of the pid,
-/// then the digits of the start. `None` if the id is malformed.
-fn process_key_of(entity_id: &str, pid: i32) -> Option<ProcessKey> {
-    let start_ticks = u64::from_str_radix(entity_id.get(16..)?, 16).ok()?;
-    Some(ProcessKey::new(pid, start_ticks))
 }
 
 /// The resource usage of a process; `None` if the process has ended.

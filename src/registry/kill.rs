@@ -1,6 +1,9 @@
 //! Sends signals by pidfd, so that a signal never reaches a process that has reused a pid.
 
-use std::{collections::HashMap, os::fd::OwnedFd};
+use std::{
+    collections::{HashMap, HashSet},
+    os::fd::OwnedFd,
+};
 
 use nix::libc::{SIGKILL, SIGSTOP};
 
@@ -24,6 +27,16 @@ pub struct SignalTarget {
     pub key: ProcessKey,
     /// A pidfd of the process.
     pub pidfd: OwnedFd,
+    /// Further processes that get the signal with `tree`, with their descendants.
+    pub others: Vec<ProcessKey>,
+}
+
+impl SignalTarget {
+    /// A target without an entry; `None` if the process has ended.
+    #[must_use]
+    pub fn of_process(key: ProcessKey) -> Option<Self> {
+        Some(Self { id: 0, key, pidfd: open_pidfd(key, None).ok()?, others: Vec::new() })
+    }
 }
 
 /// The entries and processes that were signalled.
@@ -33,6 +46,8 @@ pub struct Signalled {
     pub ids: Vec<u64>,
     /// How many processes were signalled, including descendants.
     pub processes: u32,
+    /// The identities of these processes.
+    pub keys: HashSet<ProcessKey>,
 }
 
 /// Sends a signal to processes, with `tree` also to all their descendants. Blocks for milliseconds,
@@ -50,15 +65,24 @@ pub fn signal_processes(
 ) -> Result<Signalled, Refusal> {
     let mut signalled = Signalled::default();
     let mut dead = None;
-    for SignalTarget { id, key, pidfd } in targets {
-        let members =
-            if tree { open_tree(key, pidfd, signal == SIGKILL) } else { vec![(key, pidfd)] };
+    for SignalTarget { id, key, pidfd, others } in targets {
+        let members = if tree {
+            open_tree(key, pidfd, &others, signal == SIGKILL)
+        } else {
+            vec![(key, pidfd)]
+        };
         let mut has_root = false;
         for (member, pidfd) in members {
+            // Two targets may have descendants in common.
+            if signalled.keys.contains(&member) {
+                has_root |= member == key;
+                continue;
+            }
             match send_signal(&pidfd, signal) {
                 Ok(()) => {
                     has_root |= member == key;
                     signalled.processes += 1;
+                    signalled.keys.insert(member);
                 }
                 // The process ended before the signal was sent.
                 Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => {}
@@ -69,7 +93,7 @@ pub fn signal_processes(
             }
         }
         if has_root {
-            signalled.ids.push(id);
+            signalled.ids.extend(Some(id).filter(|id| *id != 0));
         } else {
             dead = Some(Refusal::Dead { id, pid: key.pid, is_reused: false });
         }
@@ -80,10 +104,15 @@ pub fn signal_processes(
     }
 }
 
-/// Opens a pidfd of a process and of each of its descendants. With `stop`, each process is stopped
+/// Opens a pidfd of a process, of `others` and of each of their descendants. With `stop`, each process is stopped
 /// as soon as it is found. A stopped process cannot fork. It cannot exit either: the children of a
 /// process that exits get another parent, so they would not be found as descendants.
-fn open_tree(root: ProcessKey, pidfd: OwnedFd, stop: bool) -> Vec<(ProcessKey, OwnedFd)> {
+fn open_tree(
+    root: ProcessKey,
+    pidfd: OwnedFd,
+    others: &[ProcessKey],
+    stop: bool,
+) -> Vec<(ProcessKey, OwnedFd)> {
     let halt = |pidfd: &OwnedFd| {
         if stop {
             // An error of SIGSTOP is ignored: it will occur again when the requested signal is
@@ -93,6 +122,13 @@ fn open_tree(root: ProcessKey, pidfd: OwnedFd, stop: bool) -> Vec<(ProcessKey, O
     };
     halt(&pidfd);
     let mut held = HashMap::from([(root, pidfd)]);
+    for other in others.iter().filter(|other| !is_this_process(other.pid)) {
+        // A process that has ended has no pidfd.
+        if let Ok(pidfd) = open_pidfd(*other, None) {
+            halt(&pidfd);
+            held.insert(*other, pidfd);
+        }
+    }
     for _ in 0..TREE_SCANS_MAX {
         let known: Vec<ProcessKey> = held.keys().copied().collect();
         let Ok(pids) = of_tree(root.pid, &known) else { break };

@@ -30,7 +30,7 @@ pub(in crate::cli) enum RegistryCommand {
     Ungroup(GroupArgs),
     /// Rename an entry.
     Rename(RenameArgs),
-    /// Send a signal to registered processes.
+    /// Send a signal to registered processes, or to an exec of a container.
     ///
     /// The signal never reaches an unrelated process that has reused a pid.
     Kill(KillArgs),
@@ -224,9 +224,32 @@ pub(in crate::cli) struct KillArgs {
     /// The signal to send, by name or number.
     #[arg(short, long, value_name = "SIGNAL", default_value = "TERM", value_parser = parse_signal)]
     pub(in crate::cli) signal: i32,
-    /// Also signal all descendants of the processes.
+    /// Also signal the descendants that are below the processes now.
+    ///
+    /// A descendant in a container that has been given another parent, because the process between
+    /// has ended, is named on stderr and left.
     #[arg(long)]
     pub(in crate::cli) tree: bool,
+    /// Also signal all descendants, in containers also those that have been given another parent.
+    #[arg(long)]
+    pub(in crate::cli) all_descendants: bool,
+    /// Signal the processes of this exec and their descendants, instead of entries.
+    #[arg(
+        long,
+        value_name = "ID",
+        requires = "container",
+        conflicts_with_all = [
+            "entries", "all", "tags", "all_tags", "groups", "all_groups", "pids", "ids", "names",
+            "alive", "search",
+        ],
+    )]
+    pub(in crate::cli) exec_id: Option<String>,
+    /// The container of the exec.
+    #[arg(long, value_name = "ID", requires = "exec_id")]
+    pub(in crate::cli) container: Option<String>,
+    /// The containerd namespace of the container [default: any].
+    #[arg(short, long, value_name = "NS", requires = "exec_id")]
+    pub(in crate::cli) namespace: Option<String>,
     /// Signal all matching entries, even if there are several.
     #[arg(long)]
     pub(in crate::cli) all: bool,

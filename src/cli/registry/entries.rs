@@ -3,12 +3,13 @@
 use super::{connect_to_daemon, find};
 use crate::cli::args::registry::{AddArgs, KillArgs, ListArgs, RenameArgs, ResetArgs, RmArgs};
 use crate::{
-    api::{AddRequest, KillRequest, ResetRequest, Selector, UpdateRequest},
+    api::{AddRequest, ContainerExec, KillRequest, ResetRequest, Selector, UpdateRequest},
     cli::{
         exit::{Exit, Failure},
         output::{Output, Style},
         print_message, render,
     },
+    model::printable,
     registry::entry::Entry,
 };
 
@@ -106,17 +107,35 @@ pub(in crate::cli) async fn rm(args: RmArgs) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// `lookout kill`: sends a signal to the processes of entries.
+/// `lookout kill`: sends a signal to the processes of entries, or of an exec. Names the descendants
+/// that it has left.
 pub(in crate::cli) async fn kill(args: KillArgs) -> Result<Exit, Failure> {
-    let selector = Some(args.select.selector(args.ids)).into();
+    let exec = args.exec_id.map(|exec_id| ContainerExec {
+        namespace: args.namespace.unwrap_or_default(),
+        container_id: args.container.unwrap_or_default(),
+        exec_id,
+        ..Default::default()
+    });
     let request = KillRequest {
-        selector,
+        selector: Some(args.select.selector(args.ids)).into(),
         all: args.all,
         signal: args.signal,
         tree: args.tree,
+        all_descendants: args.all_descendants,
+        exec: exec.into(),
         ..Default::default()
     };
-    connect_to_daemon().await?.kill(&request).await?;
+    let answer = connect_to_daemon().await?.kill(&request).await?;
+    for left in answer.left {
+        let process = left.process.unwrap_or_default();
+        let command = printable::command_line(process.args.iter().map(Vec::as_slice));
+        print_message(&format!(
+            "left: process {} of container {} ({command}), a descendant that has been given \
+             another parent: --all-descendants signals it too",
+            process.pid,
+            left.container.get_or_default().id,
+        ));
+    }
     Ok(Exit::Ok)
 }
 

@@ -88,6 +88,13 @@ impl Node {
         self.lock_state().view.processes()
     }
 
+    /// The living processes of containers that descend from a process, by the forks that the shims
+    /// have reported.
+    #[must_use]
+    pub fn descendants(&self, entity_id: &str) -> Vec<ContainerProcess> {
+        self.lock_state().view.descendants(entity_id)
+    }
+
     /// The containers of the node that are idle.
     #[must_use]
     pub fn idle_containers(&self) -> Vec<Container> {

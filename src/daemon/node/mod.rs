@@ -13,6 +13,7 @@
 //! affect the others.
 
 mod follow;
+mod lineage;
 pub mod stream;
 pub mod view;
 

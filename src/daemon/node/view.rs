@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, ops::Bound};
 
 use serde::{Deserialize, Serialize};
 
+use super::lineage::Lineages;
 use crate::api::{
     Container, ContainerPort, ContainerProcess, Event, Port, PortsResponse, ProcessesResponse,
     event::Body,
@@ -25,6 +26,8 @@ struct ShimView {
     ports: ShimList<PortKey, ContainerPort>,
     /// The shim's containers that are idle, by id.
     idle: ShimList<String, Container>,
+    /// Which of the processes descend from which.
+    lineages: Lineages,
 }
 
 /// A list of processes, ports or containers that a shim has sent, with the changes by later events.
@@ -75,6 +78,11 @@ impl NodeView {
         let idle = answer.idle.into_iter().map(|one| (one.id.clone(), one));
         let shim = self.shim_mut(epoch);
         shim.processes = ShimList { as_of_seq: answer.seq, rows: rows.collect() };
+        shim.lineages.compare_with_list(shim.processes.rows.keys().map(String::as_str));
+        for (entity_id, one) in &shim.processes.rows {
+            let parent = &one.process.get_or_default().parent.get_or_default().entity_id;
+            shim.lineages.record_seen(entity_id, parent);
+        }
         shim.idle = ShimList { as_of_seq: answer.seq, rows: idle.collect() };
     }
 
@@ -92,6 +100,7 @@ impl NodeView {
     /// that the shim has to be asked for its lists again.
     pub fn apply_event(&mut self, epoch: &str, event: &Event) -> bool {
         let shim = self.shim_mut(epoch);
+        shim.note_lineage(event);
         let id = &event.container.get_or_default().id;
         let container = || event.container.clone();
         match (&event.body, event.type_.as_str()) {
@@ -163,6 +172,17 @@ impl NodeView {
         })
     }
 
+    /// The living processes that descend from a process of a container, also those that a
+    /// process between, which has ended, has forked.
+    #[must_use]
+    pub fn descendants(&self, entity_id: &str) -> Vec<ContainerProcess> {
+        let of_shim = |shim: &ShimView| {
+            let ids = shim.lineages.descendants(entity_id);
+            ids.iter().filter_map(|id| shim.processes.rows.get(id).cloned()).collect::<Vec<_>>()
+        };
+        self.shims.values().flat_map(of_shim).collect()
+    }
+
     /// The idle containers of the node, in the order of shims and container ids.
     #[must_use]
     pub fn idle_containers(&self) -> Vec<Container> {
@@ -196,6 +216,23 @@ impl NodeView {
 
     fn shim_mut(&mut self, epoch: &str) -> &mut ShimView {
         self.shims.entry(epoch.to_owned()).or_default()
+    }
+}
+
+impl ShimView {
+    /// Records a fork or an exit in the lineages, also one that came before the list: it has links
+    /// to processes that were dead when the list was made.
+    fn note_lineage(&mut self, event: &Event) {
+        let Some(Body::Process(process)) = &event.body else { return };
+        let parent = &process.parent.get_or_default().entity_id;
+        match event.type_.as_str() {
+            "process.fork" => self.lineages.record_fork(&process.entity_id, parent),
+            "process.start" | "process.exec" => {
+                self.lineages.record_seen(&process.entity_id, parent);
+            }
+            "process.exit" => self.lineages.record_exit(&process.entity_id),
+            _ => {}
+        }
     }
 }
 

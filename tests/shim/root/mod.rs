@@ -37,6 +37,7 @@ mod dying;
 mod exec;
 mod exhaust;
 mod inherited;
+mod kill;
 mod leaks;
 mod oom;
 mod pods;
