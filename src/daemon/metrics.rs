@@ -1,6 +1,7 @@
 //! Metrics of the daemon and of the shims that it follows, as OpenMetrics text.
 //!
-//! No label has a pid, an argument or a name that a container chose, so the number of time series
+//! No label has a pid, an argument or a name that a container chose. The tags and groups of
+//! registered processes are labels, and `label_usage` bounds how many. So the number of time series
 //! is bounded.
 
 use std::{
@@ -18,7 +19,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::unpublished::UnpublishedEvents;
+use super::{label_usage::UsageByLabel, unpublished::UnpublishedEvents};
 use crate::{
     api::{Event, event::Body},
     clock::realtime_ns,
@@ -41,7 +42,7 @@ pub struct Metrics {
 }
 
 /// The values that [`Metrics`] does not count, and that are read at each scrape.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct ScrapeValues {
     /// Registry entries, including those of ended processes.
     pub entries: usize,
@@ -63,6 +64,10 @@ pub struct ScrapeValues {
     pub memory: (u64, u64),
     /// Open descriptors of this process; 0 if they could not be counted.
     pub fds: u32,
+    /// Living registered processes with a tag or a group that were too many to be sampled.
+    pub unsampled: usize,
+    /// What the registered processes use, by tag and by group.
+    pub usage: UsageByLabel,
 }
 
 impl Metrics {
@@ -121,6 +126,7 @@ impl Metrics {
                 None => registry.register(name, help, gauge),
             }
         }
+        now.usage.register(&mut registry);
         let mut text = String::with_capacity(4096);
         // Writing to a `String` cannot fail.
         let _ = encode(&mut text, &registry);
@@ -132,7 +138,7 @@ impl Metrics {
 type GaugeRow = (&'static str, &'static str, Option<Unit>, u64);
 
 impl ScrapeValues {
-    fn gauges(&self) -> [GaugeRow; 15] {
+    fn gauges(&self) -> [GaugeRow; 16] {
         let Self { shims, unpublished, container_counts, memory, .. } = self;
         let count = |number: usize| number as u64;
         let bytes = || Some(Unit::Bytes);
@@ -177,6 +183,12 @@ impl ScrapeValues {
             ("resident_memory", "Resident memory of this daemon", bytes(), memory.0),
             ("shims_resident_memory", "Resident memory of all shims", bytes(), memory.1),
             ("open_descriptors", "Open descriptors of this daemon", None, u64::from(self.fds)),
+            (
+                "unsampled_entries",
+                "Registered processes that are in no series of their tags and groups",
+                None,
+                count(self.unsampled),
+            ),
         ]
     }
 }

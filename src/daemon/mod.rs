@@ -15,6 +15,7 @@ cfg_if::cfg_if! {
         mod confine;
         pub mod instance;
         mod kill;
+        pub mod label_usage;
         pub mod metrics;
         pub mod node;
         mod serve;

@@ -13,6 +13,7 @@ use super::{
     RunOutcome,
     confine::confine,
     instance::{self, Claim, InstanceError, InstanceLock},
+    label_usage::{LabelUsages, LabelledProcess, SAMPLED_MAX, UsageByLabel},
     metrics::{Metrics, ScrapeValues},
     node::{Node, NodeError},
     service::RegistryService,
@@ -28,6 +29,7 @@ use crate::{
     observe::redact::{RedactError, Redactor},
     registration,
     registry::{
+        Selector,
         inspector::Inspector,
         owner::{self, Intervals, RegistryHandle, RegistryThread},
         store::StoreError,
@@ -179,13 +181,30 @@ fn scrape_text(
     node: Option<Node>,
     probe: broadcast::Sender<Arc<str>>,
 ) -> impl Fn() -> sockets::ScrapeFuture + Clone {
-    let shared = (metrics, handle, node, probe);
+    let shared = (metrics, handle, node, probe, Arc::<LabelUsages>::default());
     move || -> sockets::ScrapeFuture {
-        let (metrics, handle, node, probe) = shared.clone();
+        let (metrics, handle, node, probe, usages) = shared.clone();
         Box::pin(async move {
-            metrics.openmetrics_text(&read_scrape_values(&handle, node.as_ref(), probe.len()).await)
+            let mut values = read_scrape_values(&handle, node.as_ref(), probe.len()).await;
+            (values.usage, values.unsampled) = sample_labels(&handle, usages).await;
+            metrics.openmetrics_text(&values)
         })
     }
+}
+
+/// Samples the registered processes by tag and group. Returns also how many were too many.
+async fn sample_labels(handle: &RegistryHandle, usages: Arc<LabelUsages>) -> (UsageByLabel, usize) {
+    let all = Selector { alive: true, ..Selector::default() };
+    let labelled = handle
+        .request(move |owner| {
+            let selected = owner.registry().select(&all, 0);
+            Ok(selected.filter_map(LabelledProcess::of).collect::<Vec<_>>())
+        })
+        .await
+        .unwrap_or_default();
+    let unsampled = labelled.len().saturating_sub(SAMPLED_MAX);
+    let sampled = tokio::task::spawn_blocking(move || usages.sample(&labelled)).await;
+    (sampled.unwrap_or_default(), unsampled)
 }
 
 /// Whether this daemon follows the node's shims. The daemon of root does, and a daemon for which
@@ -236,6 +255,7 @@ async fn read_scrape_values(
         stream_bytes: node.map(Node::stream_length).unwrap_or_default(),
         memory: (own.rss_bytes, memory),
         fds: own.fds.unwrap_or_default(),
+        ..ScrapeValues::default()
     }
 }
 

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{as_code, markdown_table, page_head};
 use crate::{
     api::{Event, Gap, event::Body},
-    daemon::metrics::{Metrics, ScrapeValues},
+    daemon::{
+        label_usage::{LabelUsage, OTHER, SAMPLED_MAX, SERIES_MAX, UsageByLabel},
+        metrics::{Metrics, ScrapeValues},
+    },
 };
 
 /// What the OpenMetrics text has about one metric.
@@ -23,7 +26,19 @@ pub(super) fn page() -> String {
     });
     page_head("Metrics")
         + "The metrics that [the daemon](../daemon.md) serves as OpenMetrics text. No label has a \
-           pid, an argument or\na name.\n\n"
+           pid, an argument or\na name that a container chose.\n\n"
+        + &format!(
+            "The labels `tag` and `group` are those of registered processes. At most {SERIES_MAX} \
+             tags and {SERIES_MAX} groups have a\nseries of their own, for as long as a living \
+             process has them: those that came first, and among those that\ncome together those \
+             with the most processes. All others are in the series `{OTHER}`, also a tag of that \
+             name. A\nprocess with two tags is in both series, so the sum of all series is no \
+             total.\n\n\
+             The processes are sampled at each scrape, at most {SAMPLED_MAX} of them, without \
+             their descendants. A counter grows by\nwhat the processes have used since the scrape \
+             before; what one uses after the last scrape before its end is not\ncounted. It begins \
+             at 0 with the daemon, and with its series.\n\n"
+        )
         + &markdown_table(["metric", "type", "meaning"], rows)
 }
 
@@ -34,7 +49,9 @@ fn read_metrics() -> BTreeMap<String, MetricRow> {
     let gap = Gap { stage: "kernel".into(), ..Default::default() };
     let type_ = "observer.gap".into();
     metrics.count_event(&Event { type_, body: Some(Body::Gap(gap)), ..Default::default() });
-    let text = metrics.openmetrics_text(&ScrapeValues::default());
+    let one = || BTreeMap::from([(OTHER.to_owned(), LabelUsage::default())]);
+    let usage = UsageByLabel { tags: one(), groups: one() };
+    let text = metrics.openmetrics_text(&ScrapeValues { usage, ..Default::default() });
     let mut found: BTreeMap<String, MetricRow> = BTreeMap::new();
     for line in text.lines() {
         let mut words = line.splitn(4, ' ');

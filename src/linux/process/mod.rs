@@ -38,7 +38,7 @@ pub use status::Status;
 pub use tree::ProcessTable;
 pub use tree::{of_tree, pids};
 #[cfg(feature = "cli")]
-pub use usage::{Usage, usage};
+pub use usage::{Consumption, Usage, consumption, usage};
 
 #[cfg(test)]
 mod tests;

@@ -25,12 +25,35 @@ pub struct Usage {
     pub fds: Option<u32>,
 }
 
+/// What one process has used, and its memory: the part of [`Usage`] that can be summed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Consumption {
+    /// User and system time since the process started, in nanoseconds.
+    pub cpu_ns: u64,
+    /// Resident memory in bytes.
+    pub rss_bytes: u64,
+    /// As [`Usage::io`].
+    pub io: Option<(u64, u64)>,
+}
+
+/// Reads what a process has used, without its descriptors, of which there may be many. `None` as
+/// for [`usage`].
+#[must_use]
+pub fn consumption(key: ProcessKey) -> Option<Consumption> {
+    let Usage { cpu_ns, rss_bytes, io, .. } = read(key, None)?;
+    Some(Consumption { cpu_ns, rss_bytes, io })
+}
+
 /// Reads the usage of a process. `None` if the process was reaped, even if another process has its
 /// pid.
 #[must_use]
 pub fn usage(key: ProcessKey) -> Option<Usage> {
+    let fds = fs::read_dir(format!("/proc/{}/fd", key.pid)).ok().map(Iterator::count);
+    read(key, fds.and_then(|count| u32::try_from(count).ok()))
+}
+
+fn read(key: ProcessKey, fds: Option<u32>) -> Option<Usage> {
     let pid = key.pid;
-    let fds = fs::read_dir(format!("/proc/{pid}/fd")).ok().map(Iterator::count);
     let io = fs::read(format!("/proc/{pid}/io")).ok().and_then(|text| io_of(&text));
     // Read last: if the start still matches, the other files were of the same process.
     let stat = Stat::of(pid).filter(|stat| stat.start() == key.start)?;
@@ -39,7 +62,7 @@ pub fn usage(key: ProcessKey) -> Option<Usage> {
         rss_bytes: stat.resident_pages.saturating_mul(page_size() as u64),
         threads: stat.threads,
         io,
-        fds: fds.and_then(|count| u32::try_from(count).ok()),
+        fds,
     })
 }
 

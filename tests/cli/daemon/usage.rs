@@ -2,11 +2,14 @@
 
 use std::{
     collections::BTreeSet,
+    io::{BufRead as _, BufReader, Write as _},
     process::{Command, Stdio},
     time::Instant,
 };
 
-use super::{Daemon, Node, PATIENCE, Sleeper, command, ok};
+use lookout::linux::process::{consumption, identify};
+
+use super::{Daemon, Node, PATIENCE, Sleeper, command, ok, request, wait_for};
 
 type Rows = Vec<serde_json::Value>;
 
@@ -88,4 +91,85 @@ fn more_usage_than_fits_into_a_message_is_shown() {
     let with = |key: &str| rows.iter().filter(|row| row.get(key).is_some()).count();
     assert_eq!((with("id"), with("descends_from")), (21, FORKS - 20));
     assert!(with("cpu_percent") == rows.len(), "{}", with("cpu_percent"));
+}
+
+/// The value of a sample in the metrics.
+#[track_caller]
+fn metric(node: &Node, sample: &str) -> f64 {
+    let text = request(&node.path().join("metrics.sock"), "GET /metrics HTTP/1.1\r\n\r\n");
+    let prefix = format!("{sample} ");
+    let value = text.lines().find_map(|line| line.strip_prefix(&prefix));
+    value.unwrap_or_else(|| panic!("{sample} is not in {text}")).parse().expect("a number")
+}
+
+/// Check that the metrics of a tag and of a group are what the kernel says that their processes have
+/// used since the scrape before.
+#[test]
+fn metrics_have_the_usage_by_tag_and_group() {
+    let node = Node::new();
+    let _daemon = Daemon::start(&node);
+    // Works and writes when it is asked to, and says when it is done: it is idle at each scrape.
+    let script = "while read x; do i=0; while [ $i -lt 50000 ]; do echo 0123456789; \
+                  i=$((i+1)); done > \"$1\"; echo done >&2; done";
+    let file = node.path().join("written");
+    let mut worker = Command::new("/bin/sh");
+    worker.args(["-c", script, "sh"]).arg(&file);
+    worker.stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut worker = worker.spawn().expect("it runs");
+    let mut errors = BufReader::new(worker.stderr.take().expect("a pipe"));
+    let mut stdin = worker.stdin.take().expect("a pipe");
+    let mut work = || {
+        stdin.write_all(b"go\n").expect("it reads");
+        let mut line = String::new();
+        errors.read_line(&mut line).expect("it writes");
+        assert_eq!(line, "done\n");
+    };
+    let key = identify(worker.id().cast_signed()).expect("it lives");
+    // The shell sleeps in read(2) a moment after its last line.
+    let settled = || {
+        let mut last = consumption(key).expect("it lives");
+        loop {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            let now = consumption(key).expect("it lives");
+            if now == last {
+                return now;
+            }
+            last = now;
+        }
+    };
+    work();
+    let pid = worker.id().to_string();
+    ok(&node, &["add", &pid, "--tag", "job", "--tag", "a \"quoted\\ tag", "--group", "batch"]);
+    let sleeper = Sleeper::new();
+    ok(&node, &["add", &sleeper.pid(), "--group", "batch"]);
+    let before = settled();
+    assert_eq!(metric(&node, "lookout_tag_cpu_seconds_total{tag=\"job\"}").to_string(), "0");
+    work();
+    let now = settled();
+    let cpu = now.cpu_ns - before.cpu_ns;
+    assert!(cpu > 0, "it has worked for less than a tick");
+    for label in ["tag=\"job\"", "tag=\"a \\\"quoted\\\\ tag\"", "group=\"batch\""] {
+        let kind = label.split('=').next().expect("a name");
+        let of = |what: &str| metric(&node, &format!("lookout_{kind}_{what}{{{label}}}"));
+        #[expect(clippy::cast_precision_loss, reason = "the numbers are small")]
+        let (seconds, written) =
+            (cpu as f64 / 1e9, (now.io.expect("ours").1 - before.io.expect("ours").1) as f64);
+        assert!((of("cpu_seconds_total") - seconds).abs() < 1e-9, "{label}");
+        assert!((of("written_bytes_total") - written).abs() < 0.5, "{label}");
+        let is_group = kind == "group";
+        assert!((of("processes") - if is_group { 2.0 } else { 1.0 }).abs() < 0.1, "{label}");
+        #[expect(clippy::cast_precision_loss, reason = "the numbers are small")]
+        let resident = now.rss_bytes as f64;
+        let rest = of("resident_memory_bytes") - resident;
+        assert!(if is_group { rest > 0.0 } else { rest.abs() < 0.5 }, "{label}: {rest}");
+    }
+    // The end of the process takes nothing back while the group has another process.
+    worker.kill().expect("it lives");
+    worker.wait().expect("a child");
+    wait_for(&node, 1, |entry| entry["end"].is_object());
+    let after = metric(&node, "lookout_group_cpu_seconds_total{group=\"batch\"}");
+    #[expect(clippy::cast_precision_loss, reason = "the number is small")]
+    let expected = cpu as f64 / 1e9;
+    assert!((after - expected).abs() < 1e-9, "{after} {expected}");
+    assert!((metric(&node, "lookout_group_processes{group=\"batch\"}") - 1.0).abs() < 0.1);
 }
