@@ -209,8 +209,13 @@ fn register(registry: &mut Registry, label: &'static str, series: &BTreeMap<Stri
         memory,
     );
     registry.register_with_unit(name("cpu"), help("CPU time of the"), Unit::Seconds, cpu);
-    registry.register_with_unit(name("read"), help("Read from storage by the"), bytes(), read);
-    let text = help("Written to storage by the");
+    registry.register_with_unit(
+        name("read"),
+        help("Bytes read from storage by the"),
+        bytes(),
+        read,
+    );
+    let text = help("Bytes written to storage by the");
     registry.register_with_unit(name("written"), text, bytes(), written);
 }
 

@@ -1,10 +1,14 @@
 //! `lookout doctor`: checks the node, and on request removes the rings and map entries that dead
 //! shims have left.
 
+mod containerd;
+mod kernel;
 mod runtimes;
 
 use std::{error::Error, io, path::Path};
 
+use containerd::FoundContainerd;
+use kernel::Kernel;
 use runtimes::FoundRuntime;
 use serde::Serialize;
 
@@ -34,6 +38,10 @@ struct DoctorReport {
     shims: Option<ShimCounts>,
     #[serde(skip_serializing_if = "Option::is_none")]
     swept: Option<SweptCounts>,
+    kernel: Kernel,
+    /// The containerd on `PATH`; absent if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    containerd: Option<FoundContainerd>,
     /// The OCI runtimes on `PATH`.
     runtimes: Vec<FoundRuntime>,
     /// What should be looked at, one sentence each. The exit status does not depend on it.
@@ -149,13 +157,19 @@ pub(super) fn run(
     }
     let categories = node::probe().categories().iter().map(json::Capability::from).collect();
     let runtimes = runtimes::find();
+    let kernel = Kernel::ask();
+    let containerd = containerd::find(&mut findings);
+    let of_runtimes = runtimes.iter().filter_map(FoundRuntime::warning);
+    let warnings = kernel.warnings().into_iter().chain(of_runtimes).collect();
     let Findings { unchecked, wrong } = findings;
     let report = DoctorReport {
         categories,
         bpf,
         shims,
         swept: swept.map(swept_counts),
-        warnings: runtimes.iter().filter_map(FoundRuntime::warning).collect(),
+        warnings,
+        kernel,
+        containerd,
         runtimes,
         unchecked,
         wrong,
@@ -185,7 +199,8 @@ fn sweep(findings: &mut Findings) -> Option<(Swept, usize)> {
 
 fn check_config(named: Option<&Path>, findings: &mut Findings) {
     if let Err(error) = Config::load_with(named, |variable| std::env::var(variable).ok()) {
-        let meaning = "the configuration is invalid, so nothing is observed";
+        let meaning = "the configuration is invalid, so nothing is observed (correct it; \
+                       `lookout config show` checks it)";
         findings.record_failure("the configuration", meaning, &error);
     }
 }
@@ -212,7 +227,7 @@ fn count_shims(findings: &mut Findings) -> Option<ShimCounts> {
 fn read_pinned_state(findings: &mut Findings) -> Option<PinnedState> {
     let (bpffs, status) = node::pinned()
         .inspect_err(|error| {
-            let meaning = "failed to read the pin directory";
+            let meaning = "failed to read the pins (`mount -t bpf bpf /sys/fs/bpf` mounts a bpffs)";
             findings.record_failure("the pinned programs", meaning, error);
         })
         .ok()?;
@@ -261,6 +276,11 @@ fn text_page(report: &DoctorReport, style: Style) -> String {
              {processes} processes; {freed} unused rings freed\n"
         );
     }
+    page += &report.kernel.lines();
+    page += &report
+        .containerd
+        .as_ref()
+        .map_or_else(|| "containerd none on PATH\n".to_owned(), FoundContainerd::line);
     let runtimes: Vec<String> = report.runtimes.iter().map(FoundRuntime::label).collect();
     page += &format!("runtimes  {}\n", none_or(&runtimes));
     for Unchecked { check, reason } in &report.unchecked {

@@ -21,6 +21,13 @@ pub fn probe() -> Capabilities {
     negotiate(|| bpf::probe().map_err(|error| refusal(&error)), bpf::probe_udp)
 }
 
+/// The eBPF features of the running kernel.
+#[cfg(feature = "cli")]
+#[must_use]
+pub fn kernel_features() -> bpf::Features {
+    bpf::features()
+}
+
 /// Where the node's bpffs is mounted, and what is pinned in it.
 ///
 /// # Errors

@@ -21,7 +21,7 @@ use crate::{linux::process::Status, model::chain, observe::source::SourceError};
 const ARGS_MAX_DEFAULT: u32 = 4096;
 
 /// The BTF of the running kernel. libbpf needs it to relocate the programs (CO-RE).
-const KERNEL_TYPES: &str = "/sys/kernel/btf/vmlinux";
+pub(super) const KERNEL_TYPES: &str = "/sys/kernel/btf/vmlinux";
 
 /// `CAP_SYS_ADMIN` as a bit of `CapEff`. It includes `CAP_PERFMON` and `CAP_BPF`.
 const SYS_ADMIN: u64 = 1 << 21;

@@ -27,6 +27,8 @@
 
 mod calls;
 mod decode;
+#[cfg(feature = "cli")]
+mod features;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod layout;
@@ -41,6 +43,8 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "cli")]
+pub use features::{Features, features};
 pub use loader::{load, probe, probe_udp};
 pub use pins::{ABI, BPFFS_VARIABLE, bpffs};
 pub use source::BpfSource;
