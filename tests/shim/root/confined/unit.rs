@@ -42,12 +42,48 @@ fn systemd_rates_the_exposure_below_3() {
     assert!(rating.contains("Overall exposure level for lookout.service: "), "{report}");
     let directory = tempfile::tempdir().expect("a temporary directory");
     let text = fs::read_to_string(UNIT).expect("the unit");
-    let installed = text.replace("/usr/local/bin/lookout", env!("CARGO_BIN_EXE_lookout"));
+    let installed = text.replace("=lookout ", concat!("=", env!("CARGO_BIN_EXE_lookout"), " "));
     let path = directory.path().join("lookout.service");
     fs::write(&path, installed).expect("a temporary directory");
     let (code, report) = analyze(&["verify", "--man=no", &path.display().to_string()]);
     let ours = report.lines().filter(|line| line.contains("lookout.service"));
     assert_eq!((code, ours.collect::<Vec<_>>()), (0, Vec::new()), "{report}");
+}
+
+/// Check that systemd finds the command of the unit where an administrator installs it and where a
+/// package does, without a change of the unit.
+#[test]
+fn the_unit_fits_each_place_of_the_command() {
+    for place in ["/usr/local/bin", "/usr/bin"] {
+        let verify = move || {
+            unshare(CloneFlags::CLONE_NEWNS).expect("we are root");
+            let none = None::<&str>;
+            let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+            mount(none, "/", none, private, none).expect("our own namespace");
+            // The layer that has the command, above the directory as it is.
+            let directory = tempfile::tempdir().expect("a temporary directory");
+            mount(Some("none"), directory.path(), Some("tmpfs"), MsFlags::empty(), none)
+                .expect("a tmpfs");
+            let part = |name: &str| directory.path().join(name);
+            for name in ["upper", "work"] {
+                fs::create_dir(part(name)).expect("our tmpfs");
+            }
+            std::os::unix::fs::symlink(
+                env!("CARGO_BIN_EXE_lookout"),
+                part("upper").join("lookout"),
+            )
+            .expect("our tmpfs");
+            let (upper, work) = (part("upper"), part("work"));
+            let options =
+                format!("lowerdir={place},upperdir={},workdir={}", upper.display(), work.display());
+            mount(Some("none"), place, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
+                .expect("an overlay");
+            analyze(&["verify", "--man=no", UNIT])
+        };
+        let (code, report) = thread::spawn(verify).join().expect("the thread does not panic");
+        let ours = report.lines().filter(|line| line.contains("lookout"));
+        assert_eq!((code, ours.collect::<Vec<_>>()), (0, Vec::new()), "{place}: {report}");
+    }
 }
 
 /// The system calls in a set of systemd such as `@system-service`, by name.
