@@ -169,8 +169,8 @@ impl Daemon {
         reset(ResetRequest) -> ResetResponse;
     }
 
-    /// Samples the CPU time, memory, I/O, descriptors and threads of processes, from all pages of the
-    /// answer. `page` of the request is ignored.
+    /// Samples the CPU time, memory, I/O, descriptors and threads of processes, from all pages of
+    /// the answer. `page` of the request is ignored.
     ///
     /// # Errors
     ///

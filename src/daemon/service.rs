@@ -336,7 +336,7 @@ fn token(next: Option<&impl Serialize>) -> String {
 }
 
 /// The size of an encoded message in bytes.
-pub(super) fn encoded_size(message: &impl protobuf::Message) -> usize {
+fn encoded_size(message: &impl protobuf::Message) -> usize {
     usize::try_from(message.compute_size()).unwrap_or(usize::MAX)
 }
 

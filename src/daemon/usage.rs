@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use protobuf::Message as _;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
 
 /// The size in bytes after which a page ends, because ttrpc allows 4 MiB for a message. One process
 /// adds some KiB at most.
-const PAGE_BYTES: usize = 2 << 20;
+const PAGE_BYTES: u64 = 2 << 20;
 
 /// A place in the list of sampled processes: that of one process.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -91,7 +92,7 @@ impl SampledProcesses {
                 let container = member.container.get_or_default();
                 usage.idle = idle.contains(&(&container.namespace, &container.id));
             }
-            bytes += super::service::encoded_size(&usage);
+            bytes += usage.compute_size();
             answer.usages.push(usage);
             if bytes > PAGE_BYTES {
                 return (answer, Some(position));

@@ -1,8 +1,8 @@
 //! The containerd on `PATH`, and the runtimes of lookout in the configuration of its CRI plugin.
 //!
 //! containerd 2 reads the runtimes from another section than containerd 1. It converts a file of
-//! version 2, but in one of version 3 it ignores the old section without an error, and `config dump`
-//! leaves it out. So the files are read too.
+//! version 2, but in one of version 3 it ignores the old section without an error, and
+//! `config dump` leaves it out. So the files are read too.
 
 use std::{
     path::Path,
@@ -123,8 +123,8 @@ impl FoundContainerd {
         lost.retain(|(_, lost)| !runtimes.iter().any(|runtime| runtime.name == lost.name));
         for (file, Runtime { name, .. }) in &lost {
             findings.wrong.push(format!(
-                "containerd {version} ignores the runtime {name} of {file}, which is in the section \
-                 {ignored}: it reads {section}. {}",
+                "containerd {version} ignores the runtime {name} of {file}, which is in the \
+                 section {ignored}: it reads {section}. {}",
                 mend(ignored, section, file)
             ));
         }
@@ -181,8 +181,8 @@ impl Findings {
 fn mend(ignored: &str, section: &str, file: &str) -> String {
     let escaped = ignored.replace('.', "\\.");
     format!(
-        "`sed -i -E \"s/{escaped}(['\\\"])\\.containerd/{section}\\1.containerd/\" {file}` moves it; then \
-         `systemctl restart containerd`"
+        "`sed -i -E \"s/{escaped}(['\\\"])\\.containerd/{section}\\1.containerd/\" {file}` moves \
+         it; then `systemctl restart containerd`"
     )
 }
 

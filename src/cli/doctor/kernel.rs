@@ -2,10 +2,7 @@
 
 use serde::Serialize;
 
-use crate::{
-    linux::mountinfo,
-    observe::{node, source::bpf::Features},
-};
+use crate::observe::{node, source::bpf::Features};
 
 /// What the node's kernel offers. A feature is absent if it could not be asked for.
 #[derive(Debug, Serialize)]
@@ -36,7 +33,7 @@ impl Kernel {
             ring_buffer,
             fentry,
             lsm,
-            cgroups: mountinfo::read().ok().map(|mounts| cgroup_mode(&mounts)),
+            cgroups: node::cgroup_mode(),
         }
     }
 
@@ -75,42 +72,5 @@ impl Kernel {
             word(self.lsm),
             self.cgroups.unwrap_or("unknown")
         )
-    }
-}
-
-/// Which versions of cgroups are mounted below `/sys/fs/cgroup`.
-fn cgroup_mode(mounts: &[u8]) -> &'static str {
-    let has = |kind: &[u8]| {
-        mountinfo::parse(mounts)
-            .any(|mount| mount.kind == kind && mount.point.starts_with("/sys/fs/cgroup"))
-    };
-    match (has(b"cgroup"), has(b"cgroup2")) {
-        (true, true) => "hybrid",
-        (true, false) => "v1",
-        (false, true) => "v2",
-        (false, false) => "none",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Check the mode of a node of each kind, by its mounts.
-    #[test]
-    fn the_mode_of_cgroups_follows_from_the_mounts() {
-        let v1 = "30 24 0:26 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n";
-        let unified = "31 24 0:27 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
-        let v2 = "32 24 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
-        let other = "33 24 0:29 / /mnt/cgroup rw - cgroup cgroup rw,memory\n";
-        for (mounts, mode) in [
-            (v1.to_owned(), "v1"),
-            ([v1, unified].concat(), "hybrid"),
-            (v2.to_owned(), "v2"),
-            ([v2, other].concat(), "v2"),
-            (String::new(), "none"),
-        ] {
-            assert_eq!(cgroup_mode(mounts.as_bytes()), mode, "{mounts}");
-        }
     }
 }

@@ -17,8 +17,8 @@ use crate::{
     },
 };
 
-/// The time between the two samples of `stats`, and until the first page of `top`. The kernel counts
-/// CPU time in steps of 10 ms, which is 2 % of it.
+/// The time between the two samples of `stats`, and until the first page of `top`. The kernel
+/// counts CPU time in steps of 10 ms, which is 2 % of it.
 const FIRST_INTERVAL: Duration = Duration::from_millis(500);
 
 /// `lookout stats`: prints the resource usage once. A CPU rate needs two samples, so the command

@@ -18,7 +18,7 @@ pub(super) struct Lineages {
 
 #[derive(Debug, Default)]
 struct Links {
-    /// The nearest ancestor; empty if it is not known. It may be a process outside of the container.
+    /// The nearest ancestor; empty if it is not known. It may be outside of the container.
     parent: String,
     children: BTreeSet<String>,
     /// Whether the last list of living processes did not have the process. Its exit may be among
@@ -108,8 +108,8 @@ mod tests {
         lineages
     }
 
-    /// Check that a process that daemonizes stays a descendant, over any number of ends between, and
-    /// that its new parent does not replace its forker.
+    /// Check that a process that daemonizes stays a descendant, over any number of ends between,
+    /// and that its new parent does not replace its forker.
     #[test]
     fn a_daemonized_process_stays_a_descendant() {
         let mut of = lineages(&[("b", "a"), ("c", "b"), ("d", "c"), ("other", "init")]);

@@ -3,7 +3,11 @@
 
 cfg_if::cfg_if! {
     if #[cfg(target_os = "linux")] {
+        #[cfg(feature = "cli")]
+        mod cgroups;
         mod linux;
+        #[cfg(feature = "cli")]
+        pub use cgroups::cgroup_mode;
         pub use linux::*;
     } else {
         mod unsupported;
