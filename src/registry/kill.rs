@@ -104,9 +104,10 @@ pub fn signal_processes(
     }
 }
 
-/// Opens a pidfd of a process, of `others` and of each of their descendants. With `stop`, each process is stopped
-/// as soon as it is found. A stopped process cannot fork. It cannot exit either: the children of a
-/// process that exits get another parent, so they would not be found as descendants.
+/// Opens a pidfd of a process, of `others` and of each of their descendants. With `stop`, each
+/// process is stopped as soon as it is found. A stopped process cannot fork. It cannot exit either:
+/// the children of a process that exits get another parent, so they would not be found as
+/// descendants.
 fn open_tree(
     root: ProcessKey,
     pidfd: OwnedFd,

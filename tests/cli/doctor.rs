@@ -115,8 +115,9 @@ fn the_section_of_containerds_configuration_that_is_in_force_is_named() {
     assert!(wrong.is_empty() && report.get("containerd").is_none(), "{report}");
 }
 
-/// Check with a real containerd 2 that a runtime in the old section is reported in a file of version
-/// 3 and not in one of version 2, which it converts, and that the printed command mends the file.
+/// Check with a real containerd 2 that a runtime in the old section is reported in a file of
+/// version 3 and not in one of version 2, which it converts, and that the printed command mends the
+/// file.
 #[test]
 fn a_section_that_containerd_2_ignores_is_mended_by_the_printed_command() {
     let tools = std::env::var_os("LOOKOUT_TOOLS")

@@ -115,8 +115,8 @@ fn a_user_without_a_daemon_learns_of_roots() {
     assert_eq!((ran.code, ran.err), (4, expected));
 }
 
-/// Check that `doctor` makes the checks that need no root, and says of each other check why it could
-/// not be made, also of `--sweep`.
+/// Check that `doctor` makes the checks that need no root, and says of each other check why it
+/// could not be made, also of `--sweep`.
 #[test]
 fn doctor_goes_as_far_as_it_can_without_root() {
     let lookout = Installed::new();

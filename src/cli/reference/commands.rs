@@ -14,8 +14,8 @@ pub(super) fn page() -> String {
         + "What the commands print is in [the command](../cli.md) and [the daemon](../daemon.md).\n\
            Every command also takes `--help`, and `--config FILE`: the configuration file instead \
            of\n\
-           `/etc/lookout/config.toml`. A file with a mistake is refused by every command, with status \
-           2.\n\n\
+           `/etc/lookout/config.toml`. A file with a mistake is refused by \
+           every command, with status 2.\n\n\
            ## Exit status\n\n"
         + &markdown_table(["status", "meaning"], statuses);
     for command in cli.get_subcommands() {

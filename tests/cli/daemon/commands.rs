@@ -94,8 +94,8 @@ fn entries_are_changed_and_found() {
     assert_eq!(ok(&node, &["list", "-q"]), "3\n");
 }
 
-/// Check that `add --match` prints each refusal once, and with `-q` only the first, and that the exit
-/// status is that of the first refusal if nothing was added.
+/// Check that `add --match` prints each refusal once, and with `-q` only the first, and that the
+/// exit status is that of the first refusal if nothing was added.
 #[test]
 fn a_search_prints_each_refusal_once() {
     let node = Node::new();

@@ -102,8 +102,8 @@ fn metric(node: &Node, sample: &str) -> f64 {
     value.unwrap_or_else(|| panic!("{sample} is not in {text}")).parse().expect("a number")
 }
 
-/// Check that the metrics of a tag and of a group are what the kernel says that their processes have
-/// used since the scrape before.
+/// Check that the metrics of a tag and of a group are what the kernel says that their processes
+/// have used since the scrape before.
 #[test]
 fn metrics_have_the_usage_by_tag_and_group() {
     let node = Node::new();
