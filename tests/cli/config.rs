@@ -77,6 +77,6 @@ fn a_named_file_without_a_mistake_is_accepted() {
     let node = Node::new();
     let file = node.path().join("c.toml");
     fs::write(&file, "bus = \"none\"").expect("a file");
-    let ran = run(&node, &["ps", "--config", file.to_str().expect("UTF-8")]);
+    let ran = run(&node, &["ps", "-q", "--config", file.to_str().expect("UTF-8")]);
     assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{ran:?}");
 }
