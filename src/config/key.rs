@@ -100,6 +100,12 @@ keys! {
     LivenessInterval = "liveness_interval", Never, "a duration from 100ms to 24h, such as 15s";
     /// The interval at which the [daemon](../daemon.md) records when it last saw a process.
     LastSeenInterval = "last_seen_interval", Never, "a duration from 100ms to 24h, such as 15s";
+    /// The size on disk of the [daemon's](../daemon.md) [history](../history.md) of events, in
+    /// bytes; 0 turns it off. The oldest events are removed first.
+    HistorySize = "history_size", Never, "0, or a size from 16MiB to 1024GiB";
+    /// The age after which the [daemon](../daemon.md) removes events from its
+    /// [history](../history.md); 0s: only `history_size` removes events.
+    HistoryAge = "history_age", Never, "0s, or a duration from 1m to 87600h, such as 720h";
     /// The keys that options and annotations cannot change.
     Locked = "locked", Never, "names of keys";
     /// The keys that annotations may set although they change how a container is watched: of all

@@ -40,6 +40,11 @@ pub struct Settings {
     pub liveness_interval: Duration,
     /// The interval at which the daemon records when it last saw a process: 100 ms to 24 h.
     pub last_seen_interval: Duration,
+    /// Size of the daemon's history on disk in bytes: 16 MiB to 1 TiB, or 0 for no history.
+    pub history_size: u64,
+    /// The age after which events are removed from the history: 1 min to 10 years, or 0 for no
+    /// such limit.
+    pub history_age: Duration,
     /// The keys that options and annotations cannot change, sorted.
     pub locked: Vec<Key>,
     /// The keys that annotations may set, sorted.
@@ -147,6 +152,8 @@ impl Default for Settings {
             metrics_address: None,
             liveness_interval: Duration::from_secs(15),
             last_seen_interval: Duration::from_secs(60),
+            history_size: 512 << 20,
+            history_age: Duration::from_secs(30 * 24 * 3600),
             locked: Vec::new(),
             allow: Vec::new(),
         }
@@ -164,6 +171,11 @@ pub(super) const ANNOTATION_PATTERNS_MAX: usize = 16;
 const PATTERN_BYTES_MAX: usize = 512;
 /// The longest duration that a key accepts.
 const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
+/// The least and the most bytes of `history_size`. The write-ahead log takes at least 4 MiB of them.
+const HISTORY_BYTES: (u64, u64) = (16 << 20, 1 << 40);
+/// The least and the greatest `history_age`.
+const HISTORY_AGES: (Duration, Duration) =
+    (Duration::from_secs(60), Duration::from_secs(10 * 365 * 24 * 3600));
 
 /// The error of a value that its key does not accept: see [`Key::expected_value`]. The settings are
 /// unchanged.
@@ -222,6 +234,17 @@ impl Settings {
             Key::LastSeenInterval => {
                 self.last_seen_interval = parse_duration_from(text, Duration::from_millis(100))?
             }
+            Key::HistorySize => {
+                self.history_size = match value::parse_size(text) {
+                    Some(0) => 0,
+                    _ => parse_size_within(text, HISTORY_BYTES.0, HISTORY_BYTES.1)?,
+                }
+            }
+            Key::HistoryAge => {
+                self.history_age = value::parse_duration(text)
+                    .filter(|age| age.is_zero() || (HISTORY_AGES.0..=HISTORY_AGES.1).contains(age))
+                    .ok_or(InvalidValue)?
+            }
             Key::Locked => self.locked = parse_keys(text)?,
             Key::Allow => self.allow = parse_allowed(text)?,
         }
@@ -267,6 +290,8 @@ impl Settings {
             Key::MetricsAddress => self.metrics_address.clone().unwrap_or_default(),
             Key::LivenessInterval => value::format_duration(self.liveness_interval),
             Key::LastSeenInterval => value::format_duration(self.last_seen_interval),
+            Key::HistorySize => value::format_size(self.history_size),
+            Key::HistoryAge => value::format_duration(self.history_age),
             Key::Locked => self.locked.iter().map(|key| key.as_str()).collect::<Vec<_>>().join(","),
             Key::Allow => self.allow.iter().map(AllowedKey::show).collect::<Vec<_>>().join(","),
         }

@@ -44,6 +44,8 @@ fn every_key_can_be_set_in_toml() {
         metrics_address = "[::1]:9464"
         liveness_interval = "500ms"
         last_seen_interval = "1h"
+        history_size = "64MiB"
+        history_age = "48h"
         locked = ["redact", "observe"]
         allow = ["dev/bus", "argv_max", "argv_max"]
         "#,
@@ -63,6 +65,8 @@ fn every_key_can_be_set_in_toml() {
         metrics_address: Some("[::1]:9464".into()),
         liveness_interval: Duration::from_millis(500),
         last_seen_interval: Duration::from_secs(3600),
+        history_size: 64 << 20,
+        history_age: Duration::from_secs(48 * 3600),
         locked: vec![Key::Observe, Key::Redact],
         allow: vec![
             AllowedKey { namespace: None, key: Key::ArgvMax },
@@ -296,6 +300,8 @@ fn an_annotation_can_do_what_the_host_allows() {
         (Key::MetricsAddress, "0.0.0.0:1", Never),
         (Key::LivenessInterval, "1s", Never),
         (Key::LastSeenInterval, "1s", Never),
+        (Key::HistorySize, "0", Never),
+        (Key::HistoryAge, "1h", Never),
         (Key::Locked, "bus", Never),
         (Key::Allow, "bus", Never),
     ];
