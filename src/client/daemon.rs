@@ -49,8 +49,8 @@ fn env_path(variable: &str) -> Option<PathBuf> {
 /// A connection to the daemon.
 #[derive(Clone)]
 pub struct Daemon {
-    client: RegistryClient,
-    socket: PathBuf,
+    pub(super) client: RegistryClient,
+    pub(super) socket: PathBuf,
 }
 
 /// Why a request to the daemon failed.
@@ -260,7 +260,7 @@ impl Daemon {
     }
 
     /// Waits for the answer to `call`, at most for `limit`.
-    async fn await_answer<T>(
+    pub(super) async fn await_answer<T>(
         &self,
         limit: Duration,
         call: impl Future<Output = ttrpc::Result<T>>,

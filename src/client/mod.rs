@@ -9,6 +9,7 @@
 //!  json           the JSON form of events, processes, ports and exits
 //!  daemon         a client of the daemon's Registry service
 //!  access         explains why a user may not connect
+//!  history        requests for the events and containers that the daemon has stored
 //! ```
 //!
 //! This module does not print, and does not change a shim or a container. Only the daemon's
@@ -20,6 +21,7 @@ pub mod daemon;
 mod follow;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod history;
 pub mod json;
 mod shim;
 mod shims;
@@ -29,5 +31,6 @@ pub use access::AccessDenied;
 pub use batch::{Batch, BatchStream, EncodedEvent, MalformedBatch};
 pub use daemon::{Daemon, DaemonError};
 pub use follow::{ConnectionState, EventFollower, FollowOptions, FollowStep};
+pub use history::HistoryEvents;
 pub use shim::{Shim, ShimError};
 pub use shims::ShimDiscovery;

@@ -19,7 +19,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{label_usage::UsageByLabel, unpublished::UnpublishedEvents};
+use super::{history::HistoryFigures, label_usage::UsageByLabel, unpublished::UnpublishedEvents};
 use crate::{
     api::{Event, event::Body},
     clock::realtime_ns,
@@ -30,7 +30,7 @@ use crate::{
 type CounterByLabel = Family<[(&'static str, &'static str); 1], Counter>;
 
 /// The stages at which events can be lost, as gaps name them.
-const GAP_STAGES: [&str; 5] = ["kernel", "source", "observer", "journal", "subscriber"];
+const GAP_STAGES: [&str; 6] = ["kernel", "source", "observer", "journal", "subscriber", "history"];
 
 /// The counters of the daemon. A clone shares the counters with the original.
 #[derive(Clone, Default)]
@@ -60,6 +60,8 @@ pub struct ScrapeValues {
     pub container_counts: (usize, usize),
     /// The length of the stream's file in bytes.
     pub stream_bytes: u64,
+    /// The history's figures; all 0 if it is off.
+    pub history: HistoryFigures,
     /// Resident memory in bytes: of this process, and of all shims together.
     pub memory: (u64, u64),
     /// Open descriptors of this process; 0 if they could not be counted.
@@ -118,6 +120,7 @@ impl Metrics {
             gauge.set(value.as_secs_f64());
             registry.register_with_unit(name, help, Unit::Seconds, gauge);
         }
+        now.history.register(&mut registry);
         for (name, help, unit, value) in now.gauges() {
             let gauge: Gauge = Gauge::default();
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));

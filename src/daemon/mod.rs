@@ -4,6 +4,8 @@
 //!  lookout add, list, kill …  ── ttrpc ──►  service ──► registry
 //!  lookout events, stats …    ── ttrpc ──►     │
 //!  shims ── events ──────────────────────►  node      one stream, one view, the probe socket
+//!                                            │
+//!                                         history     every event, in a database
 //!  scrapers ── HTTP ─────────────────────►  sockets ──► metrics
 //! ```
 //!
@@ -13,6 +15,7 @@
 cfg_if::cfg_if! {
     if #[cfg(target_os = "linux")] {
         mod confine;
+        pub mod history;
         pub mod instance;
         mod kill;
         pub mod label_usage;

@@ -1,6 +1,10 @@
 //! Runs the daemon: takes the instance lock, reads the registry, serves until SIGTERM.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
@@ -12,17 +16,18 @@ use ttrpc::r#async::{Server, transport::Listener};
 use super::{
     RunOutcome,
     confine::confine,
+    history::{History, HistoryThread, Limits},
     instance::{self, Claim, InstanceError, InstanceLock},
     label_usage::{LabelUsages, LabelledProcess, SAMPLED_MAX, UsageByLabel},
     metrics::{Metrics, ScrapeValues},
-    node::{Node, NodeError},
+    node::{self, Node, NodeError},
     service::RegistryService,
     sockets::{self, BindError, BoundSockets},
     unpublished::UnpublishedEvents,
 };
 use crate::{
     accept, api, client,
-    config::Config,
+    config::{Config, Settings},
     linux::process::{identify, usage},
     log,
     model::ProcessKey,
@@ -117,10 +122,14 @@ pub async fn run(config: &Config, force: bool) -> Result<RunOutcome, ServeError>
     let (handle, mut running) = owner::start_registry(&state, inspector.boot, intervals)?;
     let metrics = Metrics::default();
     let (probe, _) = broadcast::channel(sockets::PROBE_LINES_MAX);
-    let node = match follows_shims() {
-        true => {
-            Some(Node::open(&state, &registration::runtime_dir(), metrics.clone(), probe.clone())?)
-        }
+    let (runtime_dir, follows_shims) = (registration::runtime_dir(), follows_shims());
+    let history = match follows_shims {
+        true => start_history(settings, &state, &runtime_dir)?,
+        false => None,
+    };
+    let stored = history.as_ref().map(HistoryThread::history);
+    let node = match follows_shims {
+        true => Some(Node::open(&state, &runtime_dir, metrics.clone(), probe.clone(), stored)?),
         false => None,
     };
     let text = scrape_text(metrics, handle.clone(), node.clone(), probe.clone());
@@ -150,16 +159,30 @@ pub async fn run(config: &Config, force: bool) -> Result<RunOutcome, ServeError>
     let others = [Some(metrics_socket), settings.probe_socket.clone()];
     others.iter().flatten().for_each(|path| drop(std::fs::remove_file(path)));
     tracing::info!("daemon exiting");
-    shut_down(server, handle, running, instance_lock).await;
+    shut_down(server, handle, running, history, instance_lock).await;
     if has_failed { Err(ServeError::Registry) } else { Ok(RunOutcome::Stopped) }
 }
 
+/// Starts the history; `None` if it is off.
+fn start_history(
+    settings: &Settings,
+    state: &Path,
+    runtime_dir: &Path,
+) -> std::io::Result<Option<HistoryThread>> {
+    if settings.history_size == 0 {
+        return Ok(None);
+    }
+    let limits = Limits { size_bytes: settings.history_size, age: settings.history_age };
+    History::start(state, limits, node::living_epochs(runtime_dir)).map(Some)
+}
+
 /// Shuts the daemon down: finishes the pending answers, removes the socket, then waits for the
-/// registry's thread.
+/// threads of the registry and of the history.
 async fn shut_down(
     mut server: Server,
     handle: RegistryHandle,
     running: RegistryThread,
+    history: Option<HistoryThread>,
     instance_lock: InstanceLock,
 ) {
     server.stop_listen().await;
@@ -168,7 +191,12 @@ async fn shut_down(
     // The lock removes the socket when it is dropped: after the last answer, so that no client
     // finds a socket at which no process serves.
     drop(instance_lock);
-    let joined = tokio::task::spawn_blocking(move || running.join());
+    let joined = tokio::task::spawn_blocking(move || {
+        // What the history does not store within the timeout, the shims send again to the next
+        // daemon.
+        history.into_iter().for_each(HistoryThread::stop);
+        running.join()
+    });
     // A request handler that is still running keeps the registry's thread alive through its handle.
     // Its change is on disk already, so the daemon does not wait for it any longer.
     let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, joined).await;
@@ -253,6 +281,7 @@ async fn read_scrape_values(
         unpublished: UnpublishedEvents::collect(registered).await,
         container_counts: node.map(Node::process_and_port_counts).unwrap_or_default(),
         stream_bytes: node.map(Node::stream_length).unwrap_or_default(),
+        history: node.and_then(Node::history).map(History::figures).unwrap_or_default(),
         memory: (own.rss_bytes, memory),
         fds: own.fds.unwrap_or_default(),
         ..ScrapeValues::default()

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::task::spawn_blocking;
-use ttrpc::{Code, r#async::TtrpcContext};
+use ttrpc::{
+    Code,
+    r#async::{ServerStreamSender, TtrpcContext},
+};
 
-use super::{kill, node::Node, usage::SampledProcesses};
+use super::{history, kill, node::Node, usage::SampledProcesses};
 use crate::{
     api::{self, registry},
     clock::realtime_ns,
@@ -292,6 +295,24 @@ impl registry::Registry for RegistryService {
         let (ports, next) = node.ports_page(after);
         (answer.ports, answer.next) = (ports, token(next.as_ref()));
         Ok(answer)
+    }
+
+    async fn history_events(
+        &self,
+        _: &TtrpcContext,
+        request: api::HistoryEventsRequest,
+        sender: ServerStreamSender<api::HistoryEventsResponse>,
+    ) -> ttrpc::Result<()> {
+        history::answer_events(self.followed_node()?.history(), request, &sender).await
+    }
+
+    async fn history_containers(
+        &self,
+        _: &TtrpcContext,
+        request: api::HistoryContainersRequest,
+        sender: ServerStreamSender<api::HistoryContainersResponse>,
+    ) -> ttrpc::Result<()> {
+        history::answer_containers(self.followed_node()?.history(), request, &sender).await
     }
 }
 

@@ -1,7 +1,7 @@
 //! Follows the shims of the node, with one async task for each shim.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -21,7 +21,10 @@ use crate::{
         ConnectionState, EventFollower, FollowOptions, FollowStep, Registration, Shim,
         ShimDiscovery, registrations,
     },
-    daemon::metrics::Metrics,
+    daemon::{
+        history::{History, RecordedShim},
+        metrics::Metrics,
+    },
     model::chain,
 };
 
@@ -42,6 +45,7 @@ pub struct Node {
     state: Arc<Mutex<NodeState>>,
     metrics: Metrics,
     probe: tokio::sync::broadcast::Sender<Arc<str>>,
+    history: Option<History>,
 }
 
 #[derive(Debug)]
@@ -65,7 +69,8 @@ pub struct NodeError(#[from] io::Error);
 
 impl Node {
     /// Opens the stream's file in `directory` and records in it that events before this moment may
-    /// be missing. Each exec of a container's process is sent to `probe`.
+    /// be missing. Each exec of a container's process is sent to `probe`. Events are stored in
+    /// `history` if there is one.
     ///
     /// # Errors
     ///
@@ -75,11 +80,18 @@ impl Node {
         runtime_dir: &Path,
         metrics: Metrics,
         probe: tokio::sync::broadcast::Sender<Arc<str>>,
+        history: Option<History>,
     ) -> Result<Self, NodeError> {
         let mut stream = StreamFile::open(directory)?;
         record_absence(&mut stream, runtime_dir);
         let state = NodeState { stream, view: NodeView::default(), shims: HashMap::new() };
-        Ok(Self { state: Arc::new(Mutex::new(state)), metrics, probe })
+        Ok(Self { state: Arc::new(Mutex::new(state)), metrics, probe, history })
+    }
+
+    /// The history of the node's events; `None` if it is off.
+    #[must_use]
+    pub fn history(&self) -> Option<&History> {
+        self.history.as_ref()
     }
 
     /// The living processes of all containers of the node.
@@ -172,6 +184,10 @@ impl Node {
     async fn follow_shim(self, registration: Registration) {
         let epoch = shim_epoch(&registration);
         let mut pause = RECONNECT_PAUSES.0;
+        if let Some(history) = &self.history {
+            history.opened().await;
+        }
+        let mut recorded = self.history.as_ref().map(|one| one.shim(&registration, &epoch));
         tracing::info!(
             namespace = registration.namespace,
             shim = registration.id,
@@ -179,12 +195,7 @@ impl Node {
             "following the events of a shim"
         );
         loop {
-            let since = self
-                .lock_state()
-                .stream
-                .cursor(&epoch)
-                .map(|seq| format!("{epoch}:{seq}"))
-                .unwrap_or_default();
+            let since = self.cursor(&epoch, recorded.as_ref());
             let mut events = EventFollower::new(
                 registration.clone(),
                 FollowOptions { since, follow: true, ..Default::default() },
@@ -200,7 +211,11 @@ impl Node {
                         // Events arrive again, so the next failure is followed by the shortest
                         // pause.
                         pause = RECONNECT_PAUSES.0;
-                        if self.record_events(&epoch, &batch) {
+                        let is_incomplete = self.record_events(&epoch, &batch);
+                        if let Some(recorded) = &mut recorded {
+                            recorded.record(batch);
+                        }
+                        if is_incomplete {
                             self.refresh_view(&registration, &epoch).await;
                         }
                     }
@@ -210,7 +225,7 @@ impl Node {
             // A stream of events can end while its shim is still exiting. Then the shim is checked
             // again after the pause.
             if matches!(end, FollowStep::End) && !registration.is_alive() {
-                self.remove_shim(&epoch, StreamFile::write_shim_left);
+                self.remove_shim(&epoch, true, recorded);
                 return;
             }
             if let FollowStep::Broken(Some(error)) = &end {
@@ -224,15 +239,21 @@ impl Node {
             pause = (pause * 2).min(RECONNECT_PAUSES.1);
             if !registration.is_alive() {
                 // The events are complete only if the shim itself has ended the stream.
-                let end = if matches!(end, FollowStep::End) {
-                    StreamFile::write_shim_left
-                } else {
-                    StreamFile::write_last_gap
-                };
-                self.remove_shim(&epoch, end);
+                self.remove_shim(&epoch, matches!(end, FollowStep::End), recorded);
                 return;
             }
         }
+    }
+
+    /// The cursor after which the events of a shim are still to be received: that of the stream's
+    /// file or that of the history, the earlier one. Empty if one of them has no event.
+    fn cursor(&self, epoch: &str, recorded: Option<&RecordedShim>) -> String {
+        let streamed = self.lock_state().stream.cursor(epoch);
+        let seq = match recorded {
+            None => streamed,
+            Some(recorded) => streamed.zip(recorded.cursor()).map(|(one, other)| one.min(other)),
+        };
+        seq.map(|seq| format!("{epoch}:{seq}")).unwrap_or_default()
     }
 
     /// Adds a shim to those that are followed. `connected` shows whether the stream of its events
@@ -268,6 +289,13 @@ impl Node {
     /// the probe socket. Returns whether events are missing, so that the view has to be refreshed.
     fn record_events(&self, epoch: &str, events: &[Event]) -> bool {
         let mut state = self.lock_state();
+        // The history may have asked for events that the stream's file has already.
+        let streamed = state.stream.cursor(epoch).unwrap_or_default();
+        let is_old = |event: &Event| (1..=streamed).contains(&event.seq);
+        let events = &events[events.iter().rposition(is_old).map_or(0, |last| last + 1)..];
+        if events.is_empty() {
+            return false;
+        }
         // The events are written before they are used: after a kill of the daemon, the shim sends
         // all events that are not in the file once more.
         state.stream.append(epoch, events);
@@ -293,11 +321,18 @@ impl Node {
         is_incomplete
     }
 
-    /// Stops following a shim that has ended. `end` records in the stream's file that the shim has
-    /// ended, and whether its events are complete.
-    fn remove_shim(&self, epoch: &str, end: fn(&mut StreamFile, &str)) {
+    /// Stops following a shim that has ended, and records that, and whether its events are complete,
+    /// in the stream's file and in the history.
+    fn remove_shim(&self, epoch: &str, is_complete: bool, recorded: Option<RecordedShim>) {
+        if let Some(recorded) = recorded {
+            recorded.end(is_complete);
+        }
         let mut state = self.lock_state();
-        end(&mut state.stream, epoch);
+        if is_complete {
+            state.stream.write_shim_left(epoch);
+        } else {
+            state.stream.write_last_gap(epoch);
+        }
         tracing::info!(epoch, "a shim has ended");
         state.view.remove_shim(epoch);
         state.shims.remove(epoch);
@@ -334,6 +369,12 @@ fn record_absence(stream: &mut StreamFile, runtime_dir: &Path) {
         stream.open_epochs().filter(|epoch| !is_alive(epoch)).map(str::to_owned).collect();
     ended.iter().for_each(|epoch| stream.write_last_gap(epoch));
     stream.write_last_gap("");
+}
+
+/// The epochs of the living shims that are registered in a runtime directory.
+#[must_use]
+pub fn living_epochs(runtime_dir: &Path) -> HashSet<String> {
+    registrations(runtime_dir, None).unwrap_or_default().iter().map(shim_epoch).collect()
 }
 
 /// The epoch of a shim. If its registration has no epoch, the pid and the start of the shim are
