@@ -12,6 +12,7 @@ use super::{
     args::{EventsArgs, Format, Since},
     exit::{Exit, Failure},
     hint_if_empty,
+    history::{HistoryReader, Past},
     output::{Output, Style},
     print_message,
     render::{events::EventRows, gap::gap_text},
@@ -54,7 +55,11 @@ pub(super) async fn run(args: EventsArgs, out: &mut Output) -> Result<Exit, Fail
     let mut exit = Exit::Ok;
     if has_past {
         let sources = registrations.iter().map(journal).collect();
-        let read = stream::read_journals(sources, is_quiet, &mut printer).await?;
+        let past = match past(&args, &printer, &filters) {
+            Some(past) => HistoryReader::open(&past, is_quiet).await,
+            None => None,
+        };
+        let read = stream::read_journals(sources, past, is_quiet, &mut printer).await?;
         printer.print_tail()?;
         (exit, cursors) = (read.exit, read.cursors);
     }
@@ -80,6 +85,29 @@ pub(super) async fn run(args: EventsArgs, out: &mut Output) -> Result<Exit, Fail
     Ok(match exit {
         Exit::Ok if printer.scope.has_gap => Exit::Incomplete,
         exit => exit,
+    })
+}
+
+/// Which events are asked of the daemon's history; `None` if the journals are enough: they have
+/// what happened of late, and a user who names no container and no time does not mean the events
+/// of a month.
+fn past(args: &EventsArgs, printer: &EventPrinter<'_>, filters: &[Filter]) -> Option<Past> {
+    let from_ns = match &args.since {
+        // A cursor continues a stream that a shim has.
+        Some(Since::Cursor(_)) => return None,
+        Some(Since::Time(time)) => *time,
+        None => 0,
+    };
+    let is_asked = args.since.is_some()
+        || args.until.is_some()
+        || args.tail.is_some()
+        || !printer.scope.containers().is_empty();
+    is_asked.then(|| Past {
+        filters: filters.to_vec(),
+        namespace: args.common.namespace.clone(),
+        container: printer.scope.only_id().map(str::to_owned),
+        from_ns,
+        to_ns: args.until.unwrap_or_default(),
     })
 }
 

@@ -8,10 +8,11 @@ use super::{
     args::ExecsArgs,
     exit::{Exit, Failure},
     hint_if_empty,
+    history::{HistoryReader, Past},
     output::{Output, Style},
     render::execs as render,
     rows::select_and_sort,
-    select::Scope,
+    select::{self, Scope},
     shim_set::ShimSet,
     stream::{self, EventSink, gap_filter},
 };
@@ -58,7 +59,7 @@ impl Exec {
 }
 
 pub(super) async fn run(args: ExecsArgs, out: &mut Output) -> Result<Exit, Failure> {
-    let (set, scope) = ShimSet::select(&args.common, false).await?;
+    let (registrations, scope) = select::sources(&args.common, false).await?;
     let is_quiet = args.common.display.quiet;
     let filter = Filter {
         types: vec!["process.*".to_owned()],
@@ -66,10 +67,20 @@ pub(super) async fn run(args: ExecsArgs, out: &mut Output) -> Result<Exit, Failu
         ..Default::default()
     };
     let wanted = FollowOptions { filters: vec![filter, gap_filter()], ..Default::default() };
-    let registrations = set.registrations();
+    let past = Past {
+        filters: wanted.filters.clone(),
+        namespace: args.common.namespace.clone(),
+        container: scope.only_id().map(str::to_owned),
+        ..Past::default()
+    };
+    let past = match scope.containers().is_empty() {
+        true => None,
+        false => HistoryReader::open(&past, is_quiet).await,
+    };
     let sources = registrations.iter().map(|one| (one.clone(), wanted.clone())).collect();
     let mut execs = Execs { scope, by_id: BTreeMap::new() };
-    let exit = stream::read_journals(sources, is_quiet, &mut execs).await?.exit;
+    let exit = stream::read_journals(sources, past, is_quiet, &mut execs).await?.exit;
+    let set = ShimSet::connect(registrations.clone(), true).await;
     for answer in join_all(set.shims.iter().map(|shim| shim.processes(""))).await {
         // A shim that does not answer was reported when its journal was read.
         for one in answer.map(|answer| answer.processes).unwrap_or_default() {

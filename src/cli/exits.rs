@@ -12,6 +12,7 @@ use super::{
     args::ExitsArgs,
     exit::{Exit, Failure},
     hint_if_empty,
+    history::{HistoryReader, Past},
     output::{Output, Style},
     print_message,
     render::exits::ExitRows,
@@ -44,7 +45,17 @@ pub(super) async fn run(args: ExitsArgs, out: &mut Output) -> Result<Exit, Failu
     } else {
         let wanted = FollowOptions { filters: exit_filters(&container), ..Default::default() };
         let sources = registrations.iter().map(|one| (one.clone(), wanted.clone())).collect();
-        stream::read_journals(sources, display.quiet, &mut printer).await?.exit
+        let past = Past {
+            filters: exit_filters(&container),
+            namespace: args.common.namespace.clone(),
+            container: printer.scope.only_id().map(str::to_owned),
+            ..Past::default()
+        };
+        let past = match printer.scope.containers().is_empty() {
+            true => None,
+            false => HistoryReader::open(&past, display.quiet).await,
+        };
+        stream::read_journals(sources, past, display.quiet, &mut printer).await?.exit
     };
     printer.out.write_now(printer.rows.footer())?;
     if printer.rows.is_empty() && !args.follow {

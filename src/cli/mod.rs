@@ -24,6 +24,7 @@ mod exit;
 mod exits;
 #[cfg(feature = "expressions")]
 mod expression;
+mod history;
 #[cfg(feature = "man")]
 mod man;
 mod merged;

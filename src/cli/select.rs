@@ -5,6 +5,7 @@ use futures::future::join_all;
 use super::{
     args::ContainerOptions,
     exit::{Exit, Failure},
+    history,
     shim_set::{ShimSet, live_registrations},
     unobserved,
 };
@@ -153,8 +154,38 @@ pub(super) async fn sources(
         let all = live_registrations(wanted.namespace.as_deref())?;
         return Ok((all, Scope { wanted, is_open, ..Scope::default() }));
     }
-    let (set, scope) = ShimSet::select(options, is_open).await?;
+    let (set, mut scope) = match ShimSet::select(options, is_open).await {
+        Ok(selected) => selected,
+        Err(failure @ (Failure::NotFound(_) | Failure::Unobserved { .. })) => {
+            return Ok((Vec::new(), ended(wanted, failure).await?));
+        }
+        Err(failure) => return Err(failure),
+    };
+    // A pod also has the containers that were started again.
+    if scope.wanted.pod.is_some() || scope.wanted.k8s_namespace.is_some() {
+        let past = history::containers(options.namespace.as_deref()).await;
+        let is_wanted = |one: &Container| scope.wanted.matches(one).is_some();
+        let past: Vec<Container> =
+            past.into_iter().filter(|one| is_wanted(one) && !scope.has(one)).collect();
+        scope.found.extend(past);
+    }
     Ok((set.shims.into_iter().map(|shim| shim.registration).collect(), scope))
+}
+
+/// The containers that have ended and are in the daemon's history; `failure` if there is none.
+async fn ended(wanted: Wanted, failure: Failure) -> Result<Scope, Failure> {
+    let past = history::containers(wanted.namespace.as_deref()).await;
+    let matched = past.into_iter().filter_map(|one| Some((0, wanted.matches(&one)?, one)));
+    let mut matched: Vec<(usize, Match, Container)> = matched.collect();
+    let Some(best) = matched.iter().map(|(_, matched, _)| *matched).min() else {
+        return Err(failure);
+    };
+    matched.retain(|(_, matched, _)| *matched == best);
+    if best == Match::Prefix {
+        refuse_ambiguous(wanted.container.as_deref().unwrap_or_default(), &matched)?;
+    }
+    let found = matched.into_iter().map(|(_, _, container)| container).collect();
+    Ok(Scope { wanted, found, is_open: false, has_gap: false })
 }
 
 impl ShimSet {

@@ -28,14 +28,19 @@ impl ShimSet {
         namespace: Option<&str>,
         is_quiet: bool,
     ) -> Result<Self, Failure> {
+        Ok(Self::connect(live_registrations(namespace)?, is_quiet).await)
+    }
+
+    /// Connects to these shims.
+    pub(super) async fn connect(registrations: Vec<Registration>, is_quiet: bool) -> Self {
         let mut set = Self { shims: Vec::new(), has_failed: false };
-        for shim in join_all(live_registrations(namespace)?.into_iter().map(Shim::connect)).await {
+        for shim in join_all(registrations.into_iter().map(Shim::connect)).await {
             match shim {
                 Ok(shim) => set.shims.push(shim),
                 Err(error) => set.report_unreachable(error, is_quiet),
             }
         }
-        Ok(set)
+        set
     }
 
     /// Records that a shim did not answer, and prints a warning.

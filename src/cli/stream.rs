@@ -5,7 +5,7 @@
 //! until SIGTERM or SIGINT.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     io,
     ops::ControlFlow,
 };
@@ -20,6 +20,7 @@ use tokio::{
 
 use super::{
     exit::{Exit, Failure},
+    history::{self, HistoryReader},
     merged::Merged,
     output::StdoutWatch,
     print_message,
@@ -78,14 +79,19 @@ pub(super) fn gap_filter() -> Filter {
     Filter { types: vec!["observer.gap".to_owned()], ..Default::default() }
 }
 
-/// Reads the journal of one shim, for [`read_journals`].
+/// Reads the journal of one shim, or the daemon's history, for [`read_journals`].
 struct JournalReader {
-    follow: EventFollower,
-    /// Events that were received from the shim and not yet merged.
+    source: Source,
+    /// Events that were received and not yet merged.
     pending: VecDeque<Event>,
     has_started: bool,
-    /// With which status reading the journal ended; `None` while it may have more events.
+    /// With which status reading ended; `None` while there may be more events.
     end: Option<Exit>,
+}
+
+enum Source {
+    Shim(Box<EventFollower>),
+    History(Box<HistoryReader>),
 }
 
 /// The result of reading the journals of shims.
@@ -97,16 +103,23 @@ pub(super) struct JournalsRead {
     pub(super) cursors: HashMap<String, String>,
 }
 
-/// Reads the journals of all shims to their ends and passes the events to `sink`, ordered by time.
+/// Reads the journals of all shims to their ends, and the daemon's history if it is given, and
+/// passes the events to `sink`, ordered by time and each once.
 pub(super) async fn read_journals(
     sources: Vec<(Registration, FollowOptions)>,
+    past: Option<HistoryReader>,
     is_quiet: bool,
     sink: &mut impl EventSink,
 ) -> Result<JournalsRead, Failure> {
-    let mut readers: Vec<JournalReader> = sources
-        .into_iter()
-        .map(|(registration, wanted)| JournalReader {
-            follow: EventFollower::new(registration, wanted),
+    let mut once = past.as_ref().map(|_| Once::new(sources.iter().map(|(one, _)| one)));
+    let shims = sources.into_iter().map(|(registration, wanted)| {
+        Source::Shim(Box::new(EventFollower::new(registration, wanted)))
+    });
+    let history = past.map(|past| Source::History(Box::new(past)));
+    let mut readers: Vec<JournalReader> = shims
+        .chain(history)
+        .map(|source| JournalReader {
+            source,
             pending: VecDeque::new(),
             has_started: false,
             end: None,
@@ -114,12 +127,14 @@ pub(super) async fn read_journals(
         .collect();
     loop {
         join_all(readers.iter_mut().map(|reader| reader.receive_next(is_quiet))).await;
-        // Every journal that has not ended has a pending event now, so the oldest pending event is
+        // Every source that has not ended has a pending event now, so the oldest pending event is
         // the next one overall. A `hello`, and a gap of the stream itself, have the time of this
         // request and come first in their journal. They are passed on at once, or the older events
         // of the journal would wait for them.
         let time = |reader: &JournalReader| {
-            reader.pending.front().filter(|event| event.seq != 0).map(|event| event.time_ns)
+            let is_timed =
+                |event: &&Event| event.seq != 0 || matches!(reader.source, Source::History(_));
+            reader.pending.front().filter(is_timed).map(|event| event.time_ns)
         };
         let Some(reader) =
             readers.iter_mut().filter(|one| !one.pending.is_empty()).min_by_key(|one| time(one))
@@ -127,6 +142,7 @@ pub(super) async fn read_journals(
             break;
         };
         if let Some(event) = reader.pending.pop_front()
+            && once.as_mut().is_none_or(|once| once.is_new(&event))
             && sink.handle_event(&event)?.is_break()
         {
             break;
@@ -137,20 +153,40 @@ pub(super) async fn read_journals(
     // `Unreachable` outranks `Incomplete`, although its number is lower: a shim that did not answer
     // at all is worse than a broken stream.
     let exit = ends().find(|end| *end == Exit::Unreachable).or_else(|| ends().max());
-    let cursor = |reader: &JournalReader| {
-        Some((reader.follow.registration().address.clone(), reader.follow.cursor()?))
+    let cursor = |reader: &JournalReader| match &reader.source {
+        Source::Shim(follow) => Some((follow.registration().address.clone(), follow.cursor()?)),
+        Source::History(_) => None,
     };
     let cursors = readers.iter().filter_map(cursor).collect();
     Ok(JournalsRead { exit: exit.unwrap_or(Exit::Ok), cursors })
 }
 
 impl JournalReader {
-    /// Receives the next events, unless some are pending or the journal has ended.
+    /// Receives the next events, unless some are pending or there are no more.
     async fn receive_next(&mut self, is_quiet: bool) {
         if !self.pending.is_empty() || self.end.is_some() {
             return;
         }
-        match self.follow.next().await {
+        let follow = match &mut self.source {
+            Source::Shim(follow) => follow,
+            Source::History(history) => {
+                match history.next().await {
+                    Ok(Some(events)) => self.pending.extend(events),
+                    Ok(None) => self.end = Some(Exit::Ok),
+                    Err(error) => {
+                        self.end = Some(Exit::Incomplete);
+                        if !is_quiet {
+                            let error = anyhow::Error::from(error);
+                            print_message(&format!(
+                                "the rest of the history is missing: {error:#}"
+                            ));
+                        }
+                    }
+                }
+                return;
+            }
+        };
+        match follow.next().await {
             FollowStep::Events(events) => {
                 self.has_started = true;
                 self.pending.extend(events);
@@ -163,10 +199,32 @@ impl JournalReader {
                     _ => Exit::Unreachable,
                 });
                 if !is_quiet {
-                    report_lost_shim(&self.follow.registration().id, error);
+                    report_lost_shim(&follow.registration().id, error);
                 }
             }
         }
+    }
+}
+
+/// Recognizes the events that both a journal and the history have.
+struct Once {
+    /// The events of each shim that is read, by the shim's epoch.
+    seen: HashMap<String, HashSet<u64>>,
+}
+
+impl Once {
+    fn new<'a>(shims: impl Iterator<Item = &'a Registration>) -> Self {
+        Self { seen: shims.map(|shim| (shim.epoch.clone(), HashSet::new())).collect() }
+    }
+
+    /// Whether an event is to be passed on. Of a journal that has rolled over, the history has the
+    /// beginning, or a gap of its own.
+    fn is_new(&mut self, event: &Event) -> bool {
+        if event.seq == 0 {
+            return !history::is_of_journal(event);
+        }
+        // Only the history has the events of other epochs.
+        self.seen.get_mut(&event.epoch).is_none_or(|seen| seen.insert(event.seq))
     }
 }
 

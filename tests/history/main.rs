@@ -6,6 +6,7 @@
 
 mod answers;
 mod bounds;
+mod command;
 mod daemon;
 mod faults;
 mod once;

@@ -179,6 +179,8 @@ impl Shim {
         let shared =
             Arc::new(Shared { script: script.clone(), began, last: AtomicU64::new(u64::MAX) });
         let socket = runtime_dir.join(format!("{}.sock", script.id));
+        // A shim of the same id before has left its socket.
+        let _ = fs::remove_file(&socket);
         let address = format!("unix://{}", socket.display());
         let (stop, stopped) = oneshot::channel::<()>();
         let (ready, is_ready) = std::sync::mpsc::channel();
@@ -272,6 +274,8 @@ impl Observer for Service {
         let mut sent: u64 = since.map_or(0, |(_, seq)| seq.parse().unwrap());
         sender.send(&batch(vec![own(script, "hello", Body::Hello(Hello::default()))])).await?;
         let mut is_new = true;
+        let heartbeat = Duration::from_millis(u64::from(request.heartbeat_ms.max(100)));
+        let mut said = Instant::now();
         loop {
             let emitted = self.0.emitted();
             let mut events = Vec::new();
@@ -288,8 +292,10 @@ impl Observer for Service {
             let numbers = (sent + 1..=last).filter(|seq| !script.hole.contains(seq));
             events.extend(numbers.map(|seq| script.event(seq)));
             sent = last;
-            if !events.is_empty() {
+            // An empty batch is a heartbeat: there is nothing new.
+            if !events.is_empty() || said.elapsed() >= heartbeat {
                 sender.send(&batch(events)).await?;
+                said = Instant::now();
             }
             if sent == emitted {
                 tokio::time::sleep(Duration::from_millis(10)).await;

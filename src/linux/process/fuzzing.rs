@@ -35,8 +35,10 @@ pub(crate) fn process_files(bytes: &[u8]) {
             let (path, deleted) = without_deleted_mark(whole(), || true);
             assert!(path.is_some_and(|path| path.len() + usize::from(deleted) * 10 == text.len()));
             assert_eq!(without_deleted_mark(whole(), || false), (Some(whole()), false));
-            let root = text.split(|byte| *byte == b'\n').next();
-            assert!(under_root(whole(), root).len() <= text.len().max(1));
+            let mut parts = text.splitn(2, |byte| *byte == b'\n');
+            let (root, path) = (parts.next(), parts.next().unwrap_or_default());
+            let shown = under_root(path.into(), root);
+            assert!(shown.len() <= path.len().max(1) && (path.is_empty() || !shown.is_empty()));
         }
         b'd' => {
             black_box(inode_of_fdinfo(text));

@@ -1,0 +1,94 @@
+//! The command `lookout` with the history: of containers that have ended, and of what the journals
+//! no longer have.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::{
+    daemon::Node,
+    script::{BEGAN_NS, SPACING_NS, Script, Shim},
+};
+
+/// How many events each shim has emitted.
+const EVENTS: u64 = 300;
+
+/// What a run of the command has printed, and its exit status.
+struct Ran {
+    out: String,
+    err: String,
+    code: Option<i32>,
+}
+
+fn lookout(node: &Node, args: &[&str]) -> Ran {
+    let output = Command::new(env!("CARGO_BIN_EXE_lookout"))
+        .args(args)
+        .env("LOOKOUT_RUNTIME_DIR", node.path())
+        .output()
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Ran { out: text(output.stdout), err: text(output.stderr), code: output.status.code() }
+}
+
+/// The sequence numbers of the events that the command prints.
+fn seqs(node: &Node, args: &[&str]) -> Vec<u64> {
+    let ran = lookout(node, &[&["events", "-o", "jsonl"], args].concat());
+    assert_eq!(ran.code, Some(0), "{args:?}: {} {}", ran.err, ran.out);
+    let events = ran.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    events.filter_map(|event| event["seq"].as_u64()).collect()
+}
+
+/// A node of which the history has the events of two shims: one that has ended, and one that lives
+/// and whose journal has only the last 50 events.
+fn stored() -> (Node, Shim) {
+    let mut node = Node::new(&[]);
+    let ended = Shim::start(node.path(), Script::new("ended", 100_000));
+    let living = Shim::start(node.path(), Script::new("living", 100_000));
+    [&ended, &living].into_iter().for_each(|shim| shim.finish_at(EVENTS));
+    node.start();
+    node.until("the events", || {
+        [&ended, &living].iter().all(|shim| node.cursor(&shim.script.epoch()) == EVENTS)
+    });
+    drop(ended);
+    // As if the journal had rolled over: the shim begins again with fewer events.
+    drop(living);
+    let script = Script { kept: 50, ..Script::new("living", 100_000) };
+    let living = Shim::start(node.path(), script);
+    living.finish_at(EVENTS);
+    (node, living)
+}
+
+/// Check that a container that has ended is answered from the history, by each of its names, and
+/// with each event once.
+#[test]
+fn a_container_that_has_ended_is_answered() {
+    let (node, _living) = stored();
+    let id = Script::new("ended", 1).container_id();
+    for name in [id.as_str(), "ended-7d4b9c8f6d-x2x4z", "shop/ended-7d4b9c8f6d-x2x4z/main"] {
+        let got: Vec<u64> = seqs(&node, &[name]).into_iter().filter(|seq| *seq <= EVENTS).collect();
+        assert_eq!(got, (1..=EVENTS).collect::<Vec<_>>(), "{name}");
+    }
+    let exits = lookout(&node, &["exits", &id, "-o", "jsonl"]);
+    assert_eq!((exits.code, exits.err.as_str()), (Some(0), ""), "{}", exits.out);
+    assert!(exits.out.lines().count() as u64 >= EVENTS / 3, "{}", exits.out.lines().count());
+    let none = lookout(&node, &["events", "nope"]);
+    assert_eq!((none.code, none.err.as_str()), (Some(3), "lookout: container nope not found\n"));
+}
+
+/// Check that the events that a journal no longer has come from the history, each event once, and
+/// that a command without a container and a time reads the journals only.
+#[test]
+fn the_history_completes_a_journal() {
+    let (node, living) = stored();
+    let id = living.script.container_id();
+    assert_eq!(seqs(&node, &[&id]), (1..=EVENTS).collect::<Vec<_>>());
+    assert_eq!(seqs(&node, &[&id, "--tail", "80"]), (221..=EVENTS).collect::<Vec<_>>());
+    let from = lookout::model::rfc3339(BEGAN_NS + 101 * SPACING_NS);
+    let to = lookout::model::rfc3339(BEGAN_NS + 111 * SPACING_NS);
+    assert_eq!(
+        seqs(&node, &[&id, "--since", &from, "--until", &to]),
+        (101..111).collect::<Vec<_>>()
+    );
+    let ran = lookout(&node, &["events", "-o", "jsonl"]);
+    assert_eq!(ran.code, Some(5), "the journal has rolled over");
+}
