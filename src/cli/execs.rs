@@ -10,7 +10,7 @@ use super::{
     hint_if_empty,
     history::{HistoryReader, Past},
     output::{Output, Style},
-    render::execs as render,
+    render::execs::{self as render, Exec},
     rows::select_and_sort,
     select::{self, Scope},
     shim_set::ShimSet,
@@ -20,43 +20,6 @@ use crate::{
     api::{Container, Event, Filter, Process, event::Body},
     client::FollowOptions,
 };
-
-/// One exec, as the journal and the live processes show it.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Exec {
-    pub(super) container: Container,
-    pub(super) id: String,
-    /// The process of the exec, with the image that it ran last.
-    pub(super) process: Process,
-    /// `CLOCK_REALTIME` in nanoseconds since 1970; 0 if the journal no longer has its start.
-    pub(super) started_ns: u64,
-    /// `None` while the process lives, or if its exit is not in the journal.
-    pub(super) ended_ns: Option<u64>,
-    /// How many processes it had, as far as the journal has them.
-    pub(super) processes: u64,
-    /// The pids of its living processes.
-    pub(super) alive: Vec<i32>,
-    /// How many execs of the same command with the same result the row stands for.
-    pub(super) times: u64,
-}
-
-impl Exec {
-    /// The processes that live although that of the exec has ended.
-    pub(super) fn left(&self) -> &[i32] {
-        if self.ended_ns.is_some() { &self.alive } else { &[] }
-    }
-
-    /// Whether two execs are the same to a reader: a probe that is repeated with the same result.
-    fn is_repeated_by(&self, other: &Self) -> bool {
-        self.ended_ns.is_some()
-            && other.ended_ns.is_some()
-            && self.alive.is_empty()
-            && other.alive.is_empty()
-            && self.container == other.container
-            && self.process.args == other.process.args
-            && self.process.ended == other.process.ended
-    }
-}
 
 pub(super) async fn run(args: ExecsArgs, out: &mut Output) -> Result<Exit, Failure> {
     let (registrations, scope) = select::sources(&args.common, false).await?;

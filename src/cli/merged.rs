@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::stream::EventSink;
+use super::sink::EventSink;
 use crate::api::Event;
 
 /// How long an event is held back for earlier ones of other shims. A shim delivers its events

@@ -38,11 +38,13 @@ mod render;
 mod rows;
 mod select;
 mod shim_set;
+mod sink;
 mod starts;
 mod stream;
 mod unobserved;
 mod wait;
 mod watch;
+mod width;
 
 use std::{ffi::OsString, path::Path};
 

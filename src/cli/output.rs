@@ -16,7 +16,7 @@ use nix::{
 use terminal_size::Width;
 use tokio::sync::oneshot;
 
-use super::{args::DisplayOptions, clock::Clock, render::table::cut_end};
+use super::{args::DisplayOptions, clock::Clock, width::cut_end};
 
 /// The narrowest terminal for which lines are fitted.
 const WIDTH_LEAST: usize = 40;

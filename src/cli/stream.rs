@@ -4,11 +4,7 @@
 //! [`follow_events`] forwards new events as they arrive, also those of shims that start later,
 //! until SIGTERM or SIGINT.
 
-use std::{
-    collections::{HashMap, HashSet, VecDeque},
-    io,
-    ops::ControlFlow,
-};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use futures::future::join_all;
 use tokio::{
@@ -18,6 +14,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+pub(super) use super::sink::{BatchSink, EventSink};
 use super::{
     exit::{Exit, Failure},
     history::{self, HistoryReader},
@@ -37,42 +34,6 @@ use crate::{
 /// full, nothing is received from the shims; each shim then drops events by its policy and reports
 /// a gap.
 const CHANNEL_CAPACITY: usize = 256;
-
-/// Consumes the events of all shims, one by one. Returning `Break` ends the stream.
-pub(super) trait EventSink {
-    /// Prints or counts one event.
-    fn handle_event(&mut self, event: &Event) -> io::Result<ControlFlow<()>>;
-
-    /// Writes out buffered text. Called when no further event is available immediately.
-    fn flush(&mut self) -> io::Result<()>;
-
-    /// When to call [`release`](Self::release), if the sink holds events back.
-    fn due(&self) -> Option<Instant> {
-        None
-    }
-
-    /// Handles the events that were held back for long enough, or all of them at the end.
-    fn release(&mut self, _is_end: bool) -> io::Result<ControlFlow<()>> {
-        Ok(ControlFlow::Continue(()))
-    }
-}
-
-/// Consumes the batches that the shims send. Returning `Break` ends the stream.
-pub(super) trait BatchSink<B> {
-    /// Handles what one shim has sent in one message.
-    fn handle_batch(&mut self, batch: B) -> io::Result<ControlFlow<()>>;
-}
-
-impl<S: EventSink> BatchSink<Vec<Event>> for S {
-    fn handle_batch(&mut self, batch: Vec<Event>) -> io::Result<ControlFlow<()>> {
-        for event in batch {
-            if self.handle_event(&event)?.is_break() {
-                return Ok(ControlFlow::Break(()));
-            }
-        }
-        Ok(ControlFlow::Continue(()))
-    }
-}
 
 /// The filter of a subscription that selects the events `observer.gap`.
 pub(super) fn gap_filter() -> Filter {

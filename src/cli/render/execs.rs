@@ -9,10 +9,48 @@ use super::{
     table::{Column, Table, or_dash},
 };
 use crate::{
-    cli::{args::Format, clock, execs::Exec, output::Style},
+    api::{Container, Process},
+    cli::{args::Format, clock, output::Style},
     client::json,
     model::printable,
 };
+
+/// One exec, as the journal and the live processes show it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(in crate::cli) struct Exec {
+    pub(in crate::cli) container: Container,
+    pub(in crate::cli) id: String,
+    /// The process of the exec, with the image that it ran last.
+    pub(in crate::cli) process: Process,
+    /// `CLOCK_REALTIME` in nanoseconds since 1970; 0 if the journal no longer has its start.
+    pub(in crate::cli) started_ns: u64,
+    /// `None` while the process lives, or if its exit is not in the journal.
+    pub(in crate::cli) ended_ns: Option<u64>,
+    /// How many processes it had, as far as the journal has them.
+    pub(in crate::cli) processes: u64,
+    /// The pids of its living processes.
+    pub(in crate::cli) alive: Vec<i32>,
+    /// How many execs of the same command with the same result the row stands for.
+    pub(in crate::cli) times: u64,
+}
+
+impl Exec {
+    /// The processes that live although that of the exec has ended.
+    pub(in crate::cli) fn left(&self) -> &[i32] {
+        if self.ended_ns.is_some() { &self.alive } else { &[] }
+    }
+
+    /// Whether two execs are the same to a reader: a probe that is repeated with the same result.
+    pub(in crate::cli) fn is_repeated_by(&self, other: &Self) -> bool {
+        self.ended_ns.is_some()
+            && other.ended_ns.is_some()
+            && self.alive.is_empty()
+            && other.alive.is_empty()
+            && self.container == other.container
+            && self.process.args == other.process.args
+            && self.process.ended == other.process.ended
+    }
+}
 
 const TABLE_COLUMNS: [Column; 8] = [
     Column::new("CONTAINER", 20).least(12),

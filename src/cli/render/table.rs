@@ -6,10 +6,12 @@
 
 use std::borrow::Cow;
 
-use unicode_truncate::UnicodeTruncateStr as _;
 use unicode_width::UnicodeWidthStr as _;
 
-use crate::cli::output::Style;
+use crate::cli::{
+    output::Style,
+    width::{Cut, cut},
+};
 
 /// The blanks between two columns.
 const GAP: usize = 2;
@@ -29,14 +31,6 @@ pub(in crate::cli) struct Column {
     rank: u8,
     is_right: bool,
     cut: Cut,
-}
-
-/// Where a text that is too wide is cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cut {
-    End,
-    /// The beginning and the end stay: they distinguish commands, paths and ids.
-    Middle,
 }
 
 impl Column {
@@ -183,34 +177,6 @@ impl Table {
     pub(in crate::cli) fn page(&self, rows: &[Vec<String>]) -> String {
         rows.iter().fold(self.header(), |text, row| text + &self.row(row) + "\n")
     }
-}
-
-/// Cuts a text at a width, with an ellipsis.
-fn cut(text: &str, width: usize, place: Cut) -> Cow<'_, str> {
-    if text.width() <= width {
-        return Cow::Borrowed(text);
-    }
-    let left = width.saturating_sub(1);
-    Cow::Owned(match place {
-        Cut::End => text.unicode_truncate(left).0.to_owned() + "…",
-        Cut::Middle => {
-            let end = left / 3;
-            let (begin, end) =
-                (text.unicode_truncate(left - end).0, text.unicode_truncate_start(end).0);
-            format!("{begin}…{end}")
-        }
-    })
-}
-
-/// Cuts a line at its end, so that it takes at most this many columns of a terminal, and removes
-/// trailing blanks.
-pub(in crate::cli) fn cut_end(line: &str, width: usize) -> String {
-    cut(line.trim_end(), width, Cut::End).into_owned()
-}
-
-/// Cuts a text in the middle, so that it takes at most this many columns of a terminal.
-pub(in crate::cli) fn cut_middle(text: &str, width: usize) -> Cow<'_, str> {
-    cut(text, width, Cut::Middle)
 }
 
 /// Formats a table of which every column is as wide as its widest cell. If there is no room, the

@@ -8,11 +8,10 @@ use unicode_width::UnicodeWidthStr as _;
 use super::{
     events::{command_text, origin_text},
     names::container_name,
-    table::cut_middle,
 };
 use crate::{
     api::{Container, ContainerProcess, Process},
-    cli::output::Style,
+    cli::{output::Style, width::cut_middle},
     model::printable,
 };
 
