@@ -195,9 +195,13 @@ impl StreamFile {
         file.write_all(begin.as_bytes())?;
         // The old file is kept by a hard link, not by a rename: a daemon that is killed between the
         // two steps still finds the file under its name.
-        let previous = self.path.with_added_extension("1");
-        let _ = fs::remove_file(&previous);
-        fs::hard_link(&self.path, &previous)?;
+        // If the file was removed by hand, there is nothing to keep, and no reason to go on with
+        // one that has no name.
+        if self.path.symlink_metadata().is_ok() {
+            let previous = self.path.with_added_extension("1");
+            let _ = fs::remove_file(&previous);
+            fs::hard_link(&self.path, &previous)?;
+        }
         fs::rename(&new, &self.path)?;
         (self.file, self.length) = (file, begin.len() as u64);
         Ok(())
@@ -273,6 +277,23 @@ mod tests {
             fs::read_to_string(directory.path().join("stream.jsonl.1")).unwrap().lines().count(),
             3
         );
+    }
+
+    /// Check that a new file begins at the next rotation if the file was removed by hand, and that
+    /// the full one before it stays.
+    #[test]
+    fn a_removed_file_is_replaced_at_the_rotation() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut stream = StreamFile::open(directory.path()).unwrap();
+        for seq in 1..4 {
+            stream.append("e", &[event("e", seq)]);
+            stream.length = FILE_BYTES_MAX + 1;
+        }
+        fs::remove_file(directory.path().join("stream.jsonl")).unwrap();
+        stream.append("e", &[event("e", 4)]);
+        let lines = |name| fs::read_to_string(directory.path().join(name)).unwrap().lines().count();
+        assert_eq!([lines("stream.jsonl"), lines("stream.jsonl.1")], [2, 2]);
+        assert_eq!(StreamFile::open(directory.path()).unwrap().cursor("e"), Some(4));
     }
 
     /// Check that events that could not be written are counted and reported by a gap.
