@@ -154,7 +154,8 @@ pub(super) fn short_duration(ns: u64) -> String {
         10..60 => format!("{seconds}s"),
         60..3600 => pair(seconds / 60, "m", seconds % 60, "s"),
         3600..86_400 => pair(seconds / 3600, "h", seconds / 60 % 60, "m"),
-        _ => pair(seconds / 86_400, "d", seconds / 3600 % 24, "h"),
+        86_400..864_000 => pair(seconds / 86_400, "d", seconds / 3600 % 24, "h"),
+        _ => format!("{}d", seconds / 86_400),
     }
 }
 
@@ -220,8 +221,8 @@ mod tests {
             ["0us", "900us", "350ms", "3.2s", "42s", "3m12s"]
         );
         assert_eq!(
-            [3600, 7500, 187_200].map(|seconds| text(seconds * 1_000_000)),
-            ["1h", "2h5m", "2d4h"]
+            [3600, 7500, 187_200, 96_000_000].map(|seconds| text(seconds * 1_000_000)),
+            ["1h", "2h5m", "2d4h", "1111d"]
         );
     }
 

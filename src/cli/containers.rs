@@ -25,7 +25,8 @@ use crate::{
 pub(super) async fn ps(args: PsArgs, out: &mut Output) -> Result<Exit, Failure> {
     let style = Style::for_stdout(args.common.display);
     let page = async || {
-        let (processes, exit) = live_processes(&args.common, &args.list.output).await?;
+        let hints = (!args.watch).then_some(&args.list.output);
+        let (processes, exit) = live_processes(&args.common, hints).await?;
         let processes = select_and_sort(processes, &args.list, |one| ListedProcess::from(one))?;
         Ok((render::processes::list(&processes, &args.list.output, style), exit))
     };
@@ -35,7 +36,8 @@ pub(super) async fn ps(args: PsArgs, out: &mut Output) -> Result<Exit, Failure> 
 pub(super) async fn tree(args: TreeArgs, out: &mut Output) -> Result<Exit, Failure> {
     let style = Style::for_stdout(args.common.display);
     let page = async || {
-        let (processes, exit) = live_processes(&args.common, &Format::Table).await?;
+        let hints = (!args.watch).then_some(&Format::Table);
+        let (processes, exit) = live_processes(&args.common, hints).await?;
         let text = match args.output {
             PageFormat::Json => render::processes::list(&processes, &Format::Json, style),
             PageFormat::Table => render::tree::format_trees(&processes, style),
@@ -46,10 +48,10 @@ pub(super) async fn tree(args: TreeArgs, out: &mut Output) -> Result<Exit, Failu
 }
 
 /// The live processes in the containers of all selected shims. Of one shim, parents come before
-/// children.
+/// children. If there are none, a hint is printed, unless the format is for a program or `None`.
 async fn live_processes(
     common: &ContainerOptions,
-    format: &Format,
+    format: Option<&Format>,
 ) -> Result<(Vec<ContainerProcess>, Exit), Failure> {
     let is_quiet = common.display.quiet;
     let (mut set, scope) = ShimSet::select(common, false).await?;
@@ -66,7 +68,8 @@ async fn live_processes(
     let names = set.names().await;
     processes.iter_mut().for_each(|one| names.complete(one.container.as_mut()));
     processes.retain(|one| scope.has(one.container.get_or_default()));
-    if processes.is_empty() {
+    // What a shim that did not answer has is not known.
+    if let (true, false, Some(format)) = (processes.is_empty(), set.has_failed, format) {
         hint_if_empty(&set.registrations(), "live processes", format, is_quiet);
     }
     Ok((processes, set.exit_status()))

@@ -79,7 +79,7 @@ pub(super) async fn run(args: EventsArgs, out: &mut Output) -> Result<Exit, Fail
         exit = exit.max(followed);
     }
     printer.out.write_now(printer.rows.footer())?;
-    if printer.rows.is_empty() && !args.follow {
+    if printer.rows.is_empty() && !args.follow && exit == Exit::Ok {
         hint_if_empty(&registrations, "events", &args.output, is_quiet);
     }
     Ok(match exit {

@@ -60,7 +60,7 @@ pub(super) async fn run(args: ExecsArgs, out: &mut Output) -> Result<Exit, Failu
     let rows = if args.all || args.list.sort.is_some() { rows } else { folded(rows) };
     let style = Style::for_stdout(args.common.display);
     out.write(&render::list(&rows, &args.list.output, style))?;
-    if rows.is_empty() {
+    if rows.is_empty() && exit == Exit::Ok {
         hint_if_empty(&registrations, "execs", &args.list.output, is_quiet);
     }
     Ok(if exit == Exit::Ok && has_gap { Exit::Incomplete } else { exit })

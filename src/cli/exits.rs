@@ -58,7 +58,7 @@ pub(super) async fn run(args: ExitsArgs, out: &mut Output) -> Result<Exit, Failu
         stream::read_journals(sources, past, display.quiet, &mut printer).await?.exit
     };
     printer.out.write_now(printer.rows.footer())?;
-    if printer.rows.is_empty() && !args.follow {
+    if printer.rows.is_empty() && !args.follow && exit == Exit::Ok {
         hint_if_empty(&registrations, "exits", &args.output, display.quiet);
     }
     Ok(if exit == Exit::Ok && printer.scope.has_gap { Exit::Incomplete } else { exit })

@@ -61,7 +61,7 @@ pub(super) async fn run(args: PortsArgs, out: &mut Output) -> Result<Exit, Failu
     let ports = select_and_sort(ports, &args.list, object)?;
     if !args.watch {
         out.write(&render::list(&ports, &args.list.output, style))?;
-        if ports.is_empty() {
+        if ports.is_empty() && !set.has_failed {
             hint_if_empty(&set.registrations(), "open ports", &args.list.output, style.is_quiet);
         }
         return Ok(set.exit_status());

@@ -16,4 +16,5 @@ mod run;
 #[path = "../shim/harness/schema.rs"]
 mod schema;
 mod script;
+mod terminal;
 mod users;

@@ -1,7 +1,5 @@
 //! The output of `lookout events`.
 
-use jiff::civil::Date;
-
 #[cfg(feature = "expressions")]
 use super::rows::yaml_document;
 use super::{
@@ -10,7 +8,7 @@ use super::{
     ports,
     rows::{custom_cells, custom_table, custom_titles},
     table::{Column, Table, or_dash},
-    time::{time_cell, times_fitted},
+    time::{DateLines, time_cell, times_fitted},
 };
 use crate::{
     api::{Event, Process, event::Body},
@@ -50,8 +48,7 @@ pub(in crate::cli) struct EventRows {
     format: Format,
     table: Table,
     style: Style,
-    /// The date of the last row, if rows have only the time of day.
-    date: Option<Date>,
+    dates: DateLines,
     is_empty: bool,
 }
 
@@ -62,7 +59,7 @@ impl EventRows {
             Format::Columns(columns) => custom_table(columns, style),
             _ => Table::of_stream(&times_fitted(TABLE_COLUMNS, style), style),
         };
-        Self { format, table, style, date: style.clock.today(), is_empty: true }
+        Self { format, table, style, dates: DateLines::new(style), is_empty: true }
     }
 
     /// The text before the first row.
@@ -113,21 +110,11 @@ impl EventRows {
                 String::new()
             }
             Format::Table => {
-                let line = self.date_line(event.time_ns);
+                let line = self.dates.before(event.time_ns);
                 line + &self.highlighted(event, self.table.row(&self.table_cells(event))) + "\n"
             }
             Format::Wide => self.highlighted(event, self.table.row(&wide_cells(event))) + "\n",
         }
-    }
-
-    /// A line with the date of an event, if the row before it is of another date.
-    fn date_line(&mut self, time_ns: u64) -> String {
-        let date = self.style.clock.date(time_ns);
-        if date == self.date || self.style.is_quiet {
-            return String::new();
-        }
-        self.date = date;
-        date.map_or_else(String::new, |date| format!("-- {date} --\n"))
     }
 
     fn highlighted(&self, event: &Event, line: String) -> String {

@@ -7,7 +7,7 @@ use super::{
     names::{container_name, short_id},
     rows::{custom_cells, custom_table, custom_titles},
     table::{Column, Table, or_dash},
-    time::{time_cell, times_fitted},
+    time::{DateLines, time_cell, times_fitted},
 };
 use crate::{
     api::{Container, Event, Exit, event::Body},
@@ -30,6 +30,7 @@ pub(in crate::cli) struct ExitRows {
     format: Format,
     table: Table,
     style: Style,
+    dates: DateLines,
     is_empty: bool,
 }
 
@@ -40,7 +41,7 @@ impl ExitRows {
             Format::Wide => Table::of_stream(&times_fitted(COLUMNS, style.uncut()), style.uncut()),
             _ => Table::of_stream(&times_fitted(COLUMNS, style), style),
         };
-        Self { format, table, style, is_empty: true }
+        Self { format, table, style, dates: DateLines::new(style), is_empty: true }
     }
 
     /// The text before the first row.
@@ -82,7 +83,7 @@ impl ExitRows {
                     0 => line,
                     _ => self.style.highlight_failure(line),
                 };
-                line + "\n"
+                self.dates.before(exit.timestamp_ns) + &line + "\n"
             }
             _ => self.object(&object),
         };
@@ -97,7 +98,7 @@ impl ExitRows {
             Format::Table | Format::Wide => {
                 let row = [String::new(), String::new(), gap_text(gap)];
                 let line = self.line(event.time_ns, event.container.get_or_default(), row);
-                self.style.highlight_failure(line) + "\n"
+                self.dates.before(event.time_ns) + &self.style.highlight_failure(line) + "\n"
             }
             _ => self.object(&json::Event::from(event)),
         };

@@ -1,4 +1,7 @@
-//! The column of times in tables of which the rows are printed as they come.
+//! The column of times in tables of which the rows are printed as they come, and the lines with their
+//! dates.
+
+use jiff::civil::Date;
 
 use super::table::{Column, Table};
 use crate::cli::output::Style;
@@ -27,5 +30,29 @@ pub(super) fn time_cell(time_ns: u64, table: &Table, style: Style) -> String {
     match table.width_of(0) {
         Some(SECONDS_WIDTH) => time.get(..SECONDS_WIDTH).unwrap_or(&time).to_owned(),
         _ => time,
+    }
+}
+
+/// Prints the date on a line of its own when it changes, if rows have only the time of day.
+#[derive(Debug, Clone)]
+pub(super) struct DateLines {
+    style: Style,
+    /// The date of the last row; in the beginning today's, which needs no line.
+    date: Option<Date>,
+}
+
+impl DateLines {
+    pub(super) fn new(style: Style) -> Self {
+        Self { style, date: style.clock.today() }
+    }
+
+    /// The line before a row with this time; empty if the row before it has the same date.
+    pub(super) fn before(&mut self, time_ns: u64) -> String {
+        let date = self.style.clock.date(time_ns);
+        if date == self.date || self.style.is_quiet {
+            return String::new();
+        }
+        self.date = date;
+        date.map_or_else(String::new, |date| format!("-- {date} --\n"))
     }
 }
