@@ -229,7 +229,8 @@ enum OtherBody {
     Gap {
         /// `observer.gap`: how many records or events were lost; `null` if that is unknown.
         lost: Option<u64>,
-        /// `observer.gap`: where: `kernel`, `source`, `observer`, `journal` or `subscriber`.
+        /// `observer.gap`: where: `kernel`, `source`, `observer`, `journal`, `subscriber` or
+        /// `history`.
         stage: String,
         /// `observer.gap`: `CLOCK_MONOTONIC` before the loss, in nanoseconds.
         from: u64,
