@@ -18,7 +18,7 @@ use super::{
     render::{events::EventRows, gap::gap_text},
     select::{self, Scope},
     starts::StartsAndExits,
-    stream::{self, EventSink, gap_filter},
+    stream::{self, EventSink, TerminationSignals, gap_filter},
 };
 #[cfg(feature = "expressions")]
 use crate::client::json;
@@ -50,25 +50,42 @@ pub(super) async fn run(args: EventsArgs, out: &mut Output) -> Result<Exit, Fail
         };
         (registration.clone(), wanted)
     };
-    let has_past = !args.follow || args.since.is_some() || args.tail.is_some();
-    let mut cursors = HashMap::new();
-    let mut exit = Exit::Ok;
+    // After a cursor, the stream of a shim itself begins with what is in its journal.
+    let is_after_time = matches!(args.since, Some(Since::Time(_)));
+    let has_past = !args.follow || is_after_time || args.tail.is_some();
+    // A signal ends `-f` also while it still reads the journals.
+    let mut termination = args.follow.then(TerminationSignals::new).transpose()?;
+    let (mut cursors, mut exit, mut is_ended) = (HashMap::new(), Exit::Ok, false);
     if has_past {
         let sources = registrations.iter().map(journal).collect();
         let past = match past(&args, &printer, &filters) {
             Some(past) => HistoryReader::open(&past, is_quiet).await,
             None => None,
         };
-        let read = stream::read_journals(sources, past, is_quiet, &mut printer).await?;
+        let read = stream::read_journals(sources, past, is_quiet, &mut printer);
+        let read = match &mut termination {
+            None => Some(read.await?),
+            Some(termination) => tokio::select! {
+                biased;
+                () = termination.received() => None,
+                read = read => Some(read?),
+            },
+        };
         printer.print_tail()?;
-        (exit, cursors) = (read.exit, read.cursors);
+        match read {
+            Some(read) => (exit, cursors) = (read.exit, read.cursors),
+            None => is_ended = true,
+        }
     }
     // A cursor that a shim has refused would be refused again.
-    if args.follow && !printer.is_done() && exit != Exit::Usage {
+    if args.follow && !printer.is_done() && !is_ended && exit != Exit::Usage {
         let is_present = |one: &Registration| registrations.contains(one);
         let wanted = |registration: &Registration| FollowOptions {
             filters: filters.clone(),
-            since: cursors.get(&registration.address).cloned().unwrap_or_default(),
+            since: match cursors.get(&registration.address) {
+                None if is_present(registration) => cursor.clone(),
+                read => read.cloned().unwrap_or_default(),
+            },
             // Of a shim that starts later, everything is new.
             from_now: is_present(registration),
             follow: true,

@@ -224,8 +224,13 @@ impl ShimSet {
         if best == Some(Match::Prefix) {
             refuse_ambiguous(wanted.container.as_deref().unwrap_or_default(), &candidates)?;
         }
-        if candidates.is_empty() && !is_open {
-            return Err(set.not_found(&wanted).await);
+        if candidates.is_empty() {
+            match set.not_found(&wanted).await {
+                // The container may start later. One that runs already and is not observed never
+                // has events.
+                Failure::NotFound(_) | Failure::Unreachable(_) if is_open => {}
+                failure => return Err(failure),
+            }
         }
         if !candidates.is_empty() {
             // The containers were found, so the shims that did not answer do not matter.

@@ -87,6 +87,9 @@ pub(super) async fn read_journals(
         })
         .collect();
     loop {
+        if readers.iter().any(JournalReader::must_wait) {
+            sink.flush()?;
+        }
         join_all(readers.iter_mut().map(|reader| reader.receive_next(is_quiet))).await;
         // Every source that has not ended has a pending event now, so the oldest pending event is
         // the next one overall. A `hello`, and a gap of the stream itself, have the time of this
@@ -123,9 +126,14 @@ pub(super) async fn read_journals(
 }
 
 impl JournalReader {
+    /// Whether nothing is pending, and there may be more.
+    fn must_wait(&self) -> bool {
+        self.pending.is_empty() && self.end.is_none()
+    }
+
     /// Receives the next events, unless some are pending or there are no more.
     async fn receive_next(&mut self, is_quiet: bool) {
-        if !self.pending.is_empty() || self.end.is_some() {
+        if !self.must_wait() {
             return;
         }
         let follow = match &mut self.source {
