@@ -1,7 +1,7 @@
 //! Puts the new events of several shims into the order of their times.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap},
     io,
     ops::ControlFlow,
     time::Duration,
@@ -23,28 +23,36 @@ pub(super) struct Merged<'a, S> {
     /// The held events with their arrivals, by their times and the number of their arrival.
     held: BTreeMap<(u64, u64), (Instant, Event)>,
     arrived: u64,
-    /// The epochs of the shims that have sent events.
-    epochs: HashSet<String>,
+    /// The latest time of each shim that has sent events, by its epoch.
+    latest: HashMap<String, u64>,
 }
 
 impl<'a, S: EventSink> Merged<'a, S> {
     pub(super) fn new(sink: &'a mut S) -> Self {
-        Self { sink, held: BTreeMap::new(), arrived: 0, epochs: HashSet::new() }
+        Self { sink, held: BTreeMap::new(), arrived: 0, latest: HashMap::new() }
     }
 }
 
 impl<S: EventSink> EventSink for Merged<'_, S> {
     fn handle_event(&mut self, event: &Event) -> io::Result<ControlFlow<()>> {
-        if !self.epochs.contains(&event.epoch) {
-            self.epochs.insert(event.epoch.clone());
-        }
-        let is_alone = self.epochs.len() < 2 && self.held.is_empty();
         // A `hello` comes before the events of its shim; it has the time of the subscription.
-        if is_alone || event.seq == 0 {
+        if event.seq == 0 {
+            return self.sink.handle_event(event);
+        }
+        // The events of one shim stay in its order: those of two processors can have times that
+        // are not.
+        let latest = match self.latest.get_mut(&event.epoch) {
+            Some(latest) => latest,
+            None => self.latest.entry(event.epoch.clone()).or_default(),
+        };
+        *latest = event.time_ns.max(*latest);
+        let time_ns = *latest;
+        let is_alone = self.latest.len() < 2 && self.held.is_empty();
+        if is_alone {
             return self.sink.handle_event(event);
         }
         self.arrived += 1;
-        let place = (event.time_ns, self.arrived);
+        let place = (time_ns, self.arrived);
         self.held.insert(place, (Instant::now(), event.clone()));
         Ok(ControlFlow::Continue(()))
     }
@@ -107,13 +115,15 @@ mod tests {
         for event in [event("b", 1, 5), event("a", 3, 4), event("b", 2, 6), event("a", 4, 5)] {
             assert!(merged.handle_event(&event).unwrap().is_continue());
         }
+        // Of the same shim, and so not before its event with the time 6.
+        assert!(merged.handle_event(&event("b", 3, 3)).unwrap().is_continue());
         assert!(merged.release(false).unwrap().is_continue());
         assert_eq!(merged.sink.0, [9, 1, 2], "none has been held for long enough");
         std::thread::sleep(HOLD);
         assert!(merged.due().unwrap() <= Instant::now());
         assert!(merged.release(false).unwrap().is_continue());
-        assert_eq!(merged.sink.0, [9, 1, 2, 4, 5, 5, 6]);
-        assert!(merged.handle_event(&event("b", 3, 7)).unwrap().is_continue());
+        assert_eq!(merged.sink.0, [9, 1, 2, 4, 5, 5, 6, 3]);
+        assert!(merged.handle_event(&event("b", 4, 7)).unwrap().is_continue());
         assert!(merged.release(true).unwrap().is_continue());
         assert_eq!(merged.sink.0.last(), Some(&7));
     }
