@@ -109,22 +109,18 @@ pub(super) async fn run(args: EventsArgs, out: &mut Output) -> Result<Exit, Fail
 /// what happened of late, and a user who names no container and no time does not mean the events
 /// of a month.
 fn past(args: &EventsArgs, printer: &EventPrinter<'_>, filters: &[Filter]) -> Option<Past> {
-    let from_ns = match &args.since {
-        // A cursor continues a stream that a shim has.
-        Some(Since::Cursor(_)) => return None,
-        Some(Since::Time(time)) => *time,
-        None => 0,
-    };
+    if matches!(args.since, Some(Since::Cursor(_))) {
+        // It continues a stream that a shim has.
+        return None;
+    }
     let is_asked = args.since.is_some()
         || args.until.is_some()
         || args.tail.is_some()
         || !printer.scope.containers().is_empty();
     is_asked.then(|| Past {
-        filters: filters.to_vec(),
-        namespace: args.common.namespace.clone(),
-        container: printer.scope.only_id().map(str::to_owned),
-        from_ns,
+        from_ns: printer.times.0,
         to_ns: args.until.unwrap_or_default(),
+        ..printer.scope.past(filters)
     })
 }
 

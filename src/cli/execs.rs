@@ -8,7 +8,6 @@ use super::{
     args::ExecsArgs,
     exit::{Exit, Failure},
     hint_if_empty,
-    history::{HistoryReader, Past},
     output::{Output, Style},
     render::execs::{self as render, Exec},
     rows::select_and_sort,
@@ -30,16 +29,7 @@ pub(super) async fn run(args: ExecsArgs, out: &mut Output) -> Result<Exit, Failu
         ..Default::default()
     };
     let wanted = FollowOptions { filters: vec![filter, gap_filter()], ..Default::default() };
-    let past = Past {
-        filters: wanted.filters.clone(),
-        namespace: args.common.namespace.clone(),
-        container: scope.only_id().map(str::to_owned),
-        ..Past::default()
-    };
-    let past = match scope.containers().is_empty() {
-        true => None,
-        false => HistoryReader::open(&past, is_quiet).await,
-    };
+    let past = scope.open_past(&wanted.filters, is_quiet).await;
     let sources = registrations.iter().map(|one| (one.clone(), wanted.clone())).collect();
     let mut execs = Execs { scope, by_id: BTreeMap::new() };
     let exit = stream::read_journals(sources, past, is_quiet, &mut execs).await?.exit;

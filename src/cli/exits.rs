@@ -1,18 +1,14 @@
 //! `lookout exits`: prints the exits of processes in containers.
 
-use std::{
-    io,
-    ops::ControlFlow,
-    time::{Duration, SystemTime},
-};
+use std::{io, ops::ControlFlow, time::Duration};
 
 use tokio::sync::mpsc;
 
 use super::{
     args::ExitsArgs,
+    clock::now_ns,
     exit::{Exit, Failure},
     hint_if_empty,
-    history::{HistoryReader, Past},
     output::{Output, Style},
     print_message,
     render::exits::ExitRows,
@@ -45,16 +41,7 @@ pub(super) async fn run(args: ExitsArgs, out: &mut Output) -> Result<Exit, Failu
     } else {
         let wanted = FollowOptions { filters: exit_filters(&container), ..Default::default() };
         let sources = registrations.iter().map(|one| (one.clone(), wanted.clone())).collect();
-        let past = Past {
-            filters: exit_filters(&container),
-            namespace: args.common.namespace.clone(),
-            container: printer.scope.only_id().map(str::to_owned),
-            ..Past::default()
-        };
-        let past = match printer.scope.containers().is_empty() {
-            true => None,
-            false => HistoryReader::open(&past, display.quiet).await,
-        };
+        let past = printer.scope.open_past(&exit_filters(&container), display.quiet).await;
         stream::read_journals(sources, past, display.quiet, &mut printer).await?.exit
     };
     printer.out.write_now(printer.rows.footer())?;
@@ -178,11 +165,10 @@ impl ExitPrinter<'_> {
 
 /// A gap with an unknown number of losses, for a stream of exits that has broken.
 fn gap_of_broken_stream() -> Event {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let gap = Gap { stage: Stage::Subscriber.as_str().to_owned(), ..Default::default() };
     Event {
         type_: "observer.gap".to_owned(),
-        time_ns: u64::try_from(now.as_nanos()).unwrap_or_default(),
+        time_ns: now_ns(),
         body: Some(Body::Gap(gap)),
         ..Default::default()
     }

@@ -5,7 +5,7 @@ use futures::future::join_all;
 use super::{
     args::ContainerOptions,
     exit::{Exit, Failure},
-    history,
+    history::{self, HistoryReader, Past},
     shim_set::{ShimSet, live_registrations},
     unobserved,
 };
@@ -137,6 +137,29 @@ impl Scope {
         (is_only && is_closed && !self.wanted.is_all()).then_some(first.id.as_str())
     }
 
+    /// What the daemon's history has of the scope, at any time.
+    pub(super) fn past(&self, filters: &[Filter]) -> Past {
+        Past {
+            filters: filters.to_vec(),
+            namespace: self.wanted.namespace.clone(),
+            container: self.only_id().map(str::to_owned),
+            ..Past::default()
+        }
+    }
+
+    /// Asks the daemon's history for the events of the containers that were found; `None` if all
+    /// containers are wanted, of which the journals are enough, or if there is no history.
+    pub(super) async fn open_past(
+        &self,
+        filters: &[Filter],
+        is_quiet: bool,
+    ) -> Option<HistoryReader> {
+        match self.found.is_empty() {
+            true => None,
+            false => HistoryReader::open(&self.past(filters), is_quiet).await,
+        }
+    }
+
     /// The containers that were found. Empty if all containers are wanted.
     pub(super) fn containers(&self) -> &[Container] {
         &self.found
@@ -175,16 +198,11 @@ pub(super) async fn sources(
 /// The containers that have ended and are in the daemon's history; `failure` if there is none.
 async fn ended(wanted: Wanted, failure: Failure) -> Result<Scope, Failure> {
     let past = history::containers(wanted.namespace.as_deref()).await;
-    let matched = past.into_iter().filter_map(|one| Some((0, wanted.matches(&one)?, one)));
-    let mut matched: Vec<(usize, Match, Container)> = matched.collect();
-    let Some(best) = matched.iter().map(|(_, matched, _)| *matched).min() else {
+    let found = best_matches(&wanted, past.into_iter().map(|one| (0, one)))?;
+    if found.is_empty() {
         return Err(failure);
-    };
-    matched.retain(|(_, matched, _)| *matched == best);
-    if best == Match::Prefix {
-        refuse_ambiguous(wanted.container.as_deref().unwrap_or_default(), &matched)?;
     }
-    let found = matched.into_iter().map(|(_, _, container)| container).collect();
+    let found = found.into_iter().map(|(_, container)| container).collect();
     Ok(Scope { wanted, found, is_open: false, has_gap: false })
 }
 
@@ -209,22 +227,15 @@ impl ShimSet {
         if !known.iter().flatten().any(|containers| !containers.is_empty()) {
             known = join_all(shims.iter().map(all_containers)).await;
         }
-        let mut candidates: Vec<(usize, Match, Container)> = Vec::new();
+        let mut known_at: Vec<(usize, Container)> = Vec::new();
         for (at, answer) in known.into_iter().enumerate() {
             match answer {
-                Ok(containers) => candidates.extend(containers.into_iter().filter_map(|one| {
-                    let matched = wanted.matches(&one)?;
-                    Some((at, matched, one))
-                })),
+                Ok(containers) => known_at.extend(containers.into_iter().map(|one| (at, one))),
                 Err(error) => set.report_unreachable(error, is_quiet),
             }
         }
-        let best = candidates.iter().map(|(_, matched, _)| *matched).min();
-        candidates.retain(|(_, matched, _)| Some(*matched) == best);
-        if best == Some(Match::Prefix) {
-            refuse_ambiguous(wanted.container.as_deref().unwrap_or_default(), &candidates)?;
-        }
-        if candidates.is_empty() {
+        let found = best_matches(&wanted, known_at.into_iter())?;
+        if found.is_empty() {
             match set.not_found(&wanted).await {
                 // The container may start later. One that runs already and is not observed never
                 // has events.
@@ -232,15 +243,15 @@ impl ShimSet {
                 failure => return Err(failure),
             }
         }
-        if !candidates.is_empty() {
+        if !found.is_empty() {
             // The containers were found, so the shims that did not answer do not matter.
             set.has_failed = false;
         }
-        let has_one = |at: usize| candidates.iter().any(|(shim, _, _)| *shim == at);
+        let has_one = |at: usize| found.iter().any(|(shim, _)| *shim == at);
         let mut at = 0..;
         set.shims = shims;
         set.shims.retain(|_| at.next().is_some_and(has_one));
-        let found = candidates.into_iter().map(|(_, _, container)| container).collect();
+        let found = found.into_iter().map(|(_, container)| container).collect();
         Ok((set, Scope { wanted, found, is_open, has_gap: false }))
     }
 
@@ -267,9 +278,25 @@ impl ShimSet {
     }
 }
 
+/// The containers that the options match best, each with the number that it came with.
+fn best_matches(
+    wanted: &Wanted,
+    known: impl Iterator<Item = (usize, Container)>,
+) -> Result<Vec<(usize, Container)>, Failure> {
+    let matched = known.filter_map(|(at, one)| Some((wanted.matches(&one)?, (at, one))));
+    let mut matched: Vec<(Match, (usize, Container))> = matched.collect();
+    let best = matched.iter().map(|(matched, _)| *matched).min();
+    matched.retain(|(matched, _)| Some(*matched) == best);
+    let found: Vec<(usize, Container)> = matched.into_iter().map(|(_, one)| one).collect();
+    if best == Some(Match::Prefix) {
+        refuse_ambiguous(wanted.container.as_deref().unwrap_or_default(), &found)?;
+    }
+    Ok(found)
+}
+
 /// Refuses a prefix that several containers have.
-fn refuse_ambiguous(text: &str, found: &[(usize, Match, Container)]) -> Result<(), Failure> {
-    let mut ids: Vec<&str> = found.iter().map(|(_, _, one)| one.id.as_str()).collect();
+fn refuse_ambiguous(text: &str, found: &[(usize, Container)]) -> Result<(), Failure> {
+    let mut ids: Vec<&str> = found.iter().map(|(_, one)| one.id.as_str()).collect();
     ids.sort_unstable();
     ids.dedup();
     if ids.len() < 2 {
@@ -437,9 +464,8 @@ mod tests {
     /// Check that a prefix of two ids is refused with both, and one id of two namespaces is not.
     #[test]
     fn an_ambiguous_prefix_names_the_containers() {
-        let found = |ids: &[&str]| -> Vec<_> {
-            ids.iter().map(|id| (0, Match::Prefix, container(id, "", ""))).collect()
-        };
+        let found =
+            |ids: &[&str]| -> Vec<_> { ids.iter().map(|id| (0, container(id, "", ""))).collect() };
         let error = refuse_ambiguous("5f", &found(&["5f3a", "5f3b"])).unwrap_err();
         assert!(error.to_string().contains("5f3a, 5f3b"), "{error}");
         assert!(refuse_ambiguous("5f", &found(&["5f3a", "5f3a"])).is_ok());
