@@ -8,7 +8,7 @@ use crate::api::{Event, Process, event::Body};
 const PROCESSES_MAX: usize = 1 << 16;
 
 /// Selects one event for each program that a process runs, and one for each exit. Leaves out forks,
-/// the ends of outputs, execs of the same file (such as a shell that replaces itself), and the exits
+/// the ends of outputs, execs of the same file (such as a shell that replaces itself), and exits
 /// without failure of processes that ran no program of their own (such as subshells).
 #[derive(Debug, Default)]
 pub(super) struct StartsAndExits {

@@ -11,7 +11,8 @@ use super::{
     stream::TerminationSignals,
 };
 
-/// How often a page is made again. A page shows what lives, so nothing is missed that still matters.
+/// How often a page is made again. A page shows what lives, so what is missed in between no longer
+/// matters.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Moves the cursor to the top, and clears the rest of the terminal.
 const CLEAR: &str = "\x1b[H\x1b[2J\x1b[3J";

@@ -39,7 +39,7 @@ fn seqs(node: &Node, args: &[&str]) -> Vec<u64> {
 }
 
 /// A node of which the history has the events of two shims: one that has ended, and one that lives
-/// and whose journal has only the last 50 events.
+/// and has only the last 50 events in its journal.
 fn stored() -> (Node, Shim) {
     let mut node = Node::new(&[]);
     let ended = Shim::start(node.path(), Script::new("ended", 100_000));

@@ -1,14 +1,12 @@
 //! The output of `lookout events`.
 
-#[cfg(feature = "expressions")]
-use super::rows::yaml_document;
 use super::{
     gap::{self, millis_text},
     names::container_name,
     ports,
-    rows::{custom_cells, custom_table, custom_titles},
+    rows::RowStream,
     table::{Column, Table, or_dash},
-    time::{DateLines, time_cell, times_fitted},
+    time::{time_cell, times_fitted},
 };
 use crate::{
     api::{Event, Process, event::Body},
@@ -44,81 +42,54 @@ const WIDE_COLUMNS: [Column; 12] = [
 
 /// Formats the rows of `lookout events`, one by one.
 #[derive(Debug, Clone)]
-pub(in crate::cli) struct EventRows {
-    format: Format,
-    table: Table,
-    style: Style,
-    dates: DateLines,
-    is_empty: bool,
-}
+pub(in crate::cli) struct EventRows(RowStream);
 
 impl EventRows {
     pub(in crate::cli) fn new(format: Format, style: Style) -> Self {
-        let table = match &format {
+        Self(RowStream::new(format, style, |format| match format {
             Format::Wide => Table::of_stream(&WIDE_COLUMNS, style.uncut()),
-            Format::Columns(columns) => custom_table(columns, style),
             _ => Table::of_stream(&times_fitted(TABLE_COLUMNS, style), style),
-        };
-        Self { format, table, style, dates: DateLines::new(style), is_empty: true }
+        }))
     }
 
     /// The text before the first row.
     pub(in crate::cli) fn header(&self) -> String {
-        match &self.format {
-            Format::Table | Format::Wide => self.table.header(),
-            Format::Columns(_) if self.style.is_quiet => String::new(),
-            Format::Columns(columns) => self.table.row(&custom_titles(columns)) + "\n",
-            Format::Json => "[".to_owned(),
-            _ => String::new(),
-        }
+        self.0.header()
     }
 
     /// The text after the last row.
     pub(in crate::cli) fn footer(&self) -> &'static str {
-        match (&self.format, self.is_empty) {
-            (Format::Json, true) => "]\n",
-            (Format::Json, false) => "\n]\n",
-            _ => "",
-        }
+        self.0.footer()
     }
 
     pub(in crate::cli) fn is_empty(&self) -> bool {
-        self.is_empty
+        self.0.is_empty()
     }
 
     /// Formats one event; empty if the format does not show events of its type.
     pub(in crate::cli) fn format(&mut self, event: &Event) -> String {
         let text = self.format_event(event);
-        self.is_empty &= text.is_empty();
-        text
+        self.0.note(text)
     }
 
     fn format_event(&mut self, event: &Event) -> String {
-        let object = || json::Event::from(event);
-        match &self.format {
-            Format::Json => {
-                let separator = if self.is_empty { "\n" } else { ",\n" };
-                format!("{separator}{}", json::to_line(&object()))
-            }
-            Format::Jsonl => json::to_line(&object()) + "\n",
-            #[cfg(feature = "expressions")]
-            Format::Yaml => yaml_document(&object()),
-            Format::Columns(columns) => self.table.row(&custom_cells(columns, &object())) + "\n",
+        match &self.0.format {
             Format::Probe => json::ProbeObject::of(event)
                 .map_or_else(String::new, |probe| json::to_line(&probe) + "\n"),
             Format::Table | Format::Wide if matches!(event.body, Some(Body::Hello(_))) => {
                 String::new()
             }
             Format::Table => {
-                let line = self.dates.before(event.time_ns);
-                line + &self.highlighted(event, self.table.row(&self.table_cells(event))) + "\n"
+                let line = self.0.dates.before(event.time_ns);
+                line + &self.highlighted(event, self.0.table.row(&self.table_cells(event))) + "\n"
             }
-            Format::Wide => self.highlighted(event, self.table.row(&wide_cells(event))) + "\n",
+            Format::Wide => self.highlighted(event, self.0.table.row(&wide_cells(event))) + "\n",
+            _ => self.0.object(&json::Event::from(event)),
         }
     }
 
     fn highlighted(&self, event: &Event, line: String) -> String {
-        if is_failure(event) { self.style.highlight_failure(line) } else { line }
+        if is_failure(event) { self.0.style.highlight_failure(line) } else { line }
     }
 
     fn table_cells(&self, event: &Event) -> Vec<String> {
@@ -126,12 +97,12 @@ impl EventRows {
             Some(Body::Process(process)) => Some(process),
             _ => None,
         };
-        let container = container_name(event.container.get_or_default(), self.style);
+        let container = container_name(event.container.get_or_default(), self.0.style);
         let (name, verb) = event_name(&event.type_);
         let what = what_cell(event, false);
         let what = if verb.is_empty() { what } else { format!("{verb} {what}") };
         vec![
-            time_cell(event.time_ns, &self.table, self.style),
+            time_cell(event.time_ns, &self.0.table, self.0.style),
             or_dash(container),
             name,
             or_dash(pid_cell(event)),

@@ -1,13 +1,11 @@
 //! The output of `lookout exits`.
 
-#[cfg(feature = "expressions")]
-use super::rows::yaml_document;
 use super::{
     gap::gap_text,
     names::{container_name, short_id},
-    rows::{custom_cells, custom_table, custom_titles},
+    rows::RowStream,
     table::{Column, Table, or_dash},
-    time::{DateLines, time_cell, times_fitted},
+    time::{time_cell, times_fitted},
 };
 use crate::{
     api::{Container, Event, Exit, event::Body},
@@ -26,54 +24,34 @@ const COLUMNS: [Column; 5] = [
 
 /// Formats the rows of `lookout exits`, one by one.
 #[derive(Debug, Clone)]
-pub(in crate::cli) struct ExitRows {
-    format: Format,
-    table: Table,
-    style: Style,
-    dates: DateLines,
-    is_empty: bool,
-}
+pub(in crate::cli) struct ExitRows(RowStream);
 
 impl ExitRows {
     pub(in crate::cli) fn new(format: Format, style: Style) -> Self {
-        let table = match &format {
-            Format::Columns(columns) => custom_table(columns, style),
-            Format::Wide => Table::of_stream(&times_fitted(COLUMNS, style.uncut()), style.uncut()),
-            _ => Table::of_stream(&times_fitted(COLUMNS, style), style),
-        };
-        Self { format, table, style, dates: DateLines::new(style), is_empty: true }
+        Self(RowStream::new(format, style, |format| {
+            let style = if *format == Format::Wide { style.uncut() } else { style };
+            Table::of_stream(&times_fitted(COLUMNS, style), style)
+        }))
     }
 
     /// The text before the first row.
     pub(in crate::cli) fn header(&self) -> String {
-        match &self.format {
-            Format::Json => "[".to_owned(),
-            Format::Columns(columns) if !self.style.is_quiet => {
-                self.table.row(&custom_titles(columns)) + "\n"
-            }
-            Format::Table | Format::Wide => self.table.header(),
-            _ => String::new(),
-        }
+        self.0.header()
     }
 
     /// The text after the last row.
     pub(in crate::cli) fn footer(&self) -> &'static str {
-        match (&self.format, self.is_empty) {
-            (Format::Json, true) => "]\n",
-            (Format::Json, false) => "\n]\n",
-            _ => "",
-        }
+        self.0.footer()
     }
 
     pub(in crate::cli) fn is_empty(&self) -> bool {
-        self.is_empty
+        self.0.is_empty()
     }
 
     /// Formats one exit in a container.
     pub(in crate::cli) fn format(&mut self, exit: &Exit, container: &Container) -> String {
-        let object = json::ExitObject::new(exit, &container.namespace);
-        let text = match &self.format {
-            Format::Table | Format::Wide if self.style.is_quiet => format!("{}\n", exit.pid),
+        let text = match &self.0.format {
+            Format::Table | Format::Wide if self.0.style.is_quiet => format!("{}\n", exit.pid),
             Format::Table | Format::Wide => {
                 let exec = printable::safe_text(exit.exec_id.as_bytes());
                 let status = status_text(exit.status);
@@ -81,50 +59,37 @@ impl ExitRows {
                 let line = self.line(exit.timestamp_ns, container, row);
                 let line = match exit.status {
                     0 => line,
-                    _ => self.style.highlight_failure(line),
+                    _ => self.0.style.highlight_failure(line),
                 };
-                self.dates.before(exit.timestamp_ns) + &line + "\n"
+                self.0.dates.before(exit.timestamp_ns) + &line + "\n"
             }
-            _ => self.object(&object),
+            _ => self.0.object(&json::ExitObject::new(exit, &container.namespace)),
         };
-        self.is_empty = false;
-        text
+        self.0.note(text)
     }
 
     /// Formats an event as a row among the exits if it is a gap; otherwise the text is empty.
     pub(in crate::cli) fn format_gap(&mut self, event: &Event) -> String {
         let Some(Body::Gap(gap)) = &event.body else { return String::new() };
-        let text = match &self.format {
+        let text = match &self.0.format {
             Format::Table | Format::Wide => {
                 let row = [String::new(), String::new(), gap_text(gap)];
                 let line = self.line(event.time_ns, event.container.get_or_default(), row);
-                self.dates.before(event.time_ns) + &self.style.highlight_failure(line) + "\n"
+                self.0.dates.before(event.time_ns) + &self.0.style.highlight_failure(line) + "\n"
             }
-            _ => self.object(&json::Event::from(event)),
+            _ => self.0.object(&json::Event::from(event)),
         };
-        self.is_empty = false;
-        text
+        self.0.note(text)
     }
 
     fn line(&self, time_ns: u64, container: &Container, [exec, pid, what]: [String; 3]) -> String {
-        let mut name = container_name(container, self.style);
-        if self.format == Format::Wide {
+        let mut name = container_name(container, self.0.style);
+        if self.0.format == Format::Wide {
             let namespace = printable::safe_text(container.namespace.as_bytes());
             name = format!("{namespace}/{}", short_id(&container.id, Style::default()));
         }
-        let time = time_cell(time_ns, &self.table, self.style);
-        self.table.row(&[time, name, exec, pid, what].map(or_dash))
-    }
-
-    fn object(&self, object: &impl serde::Serialize) -> String {
-        match &self.format {
-            Format::Json if self.is_empty => format!("\n{}", json::to_line(object)),
-            Format::Json => format!(",\n{}", json::to_line(object)),
-            #[cfg(feature = "expressions")]
-            Format::Yaml => yaml_document(object),
-            Format::Columns(columns) => self.table.row(&custom_cells(columns, object)) + "\n",
-            _ => json::to_line(object) + "\n",
-        }
+        let time = time_cell(time_ns, &self.0.table, self.0.style);
+        self.0.table.row(&[time, name, exec, pid, what].map(or_dash))
     }
 }
 

@@ -1,5 +1,5 @@
-//! The column of times in tables of which the rows are printed as they come, and the lines with their
-//! dates.
+//! The column of times in tables of which the rows are printed as they come, and the lines with
+//! their dates.
 
 use jiff::civil::Date;
 
