@@ -53,13 +53,13 @@ impl Node {
         self.path().join("registry/history.db")
     }
 
-    /// Starts the daemon, and waits until it serves.
+    /// Starts the daemon, and waits until it has both of its sockets: it makes that of the metrics
+    /// after its own.
     pub(crate) fn start(&mut self) {
         self.spawn();
-        let path = self.path().join("daemon.sock");
-        self.until("the daemon to serve", || {
-            std::os::unix::net::UnixStream::connect(&path).is_ok()
-        });
+        let sockets = ["daemon.sock", "metrics.sock"].map(|name| self.path().join(name));
+        let accepts = |path| std::os::unix::net::UnixStream::connect(path).is_ok();
+        self.until("the daemon to serve", || sockets.iter().all(accepts));
     }
 
     /// Starts the daemon, without waiting for it.
