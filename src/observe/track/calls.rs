@@ -10,7 +10,11 @@
 //!                     └─ too long, or too many records ──► reported with an unknown origin
 //! ```
 
-use std::{collections::VecDeque, mem, sync::Arc};
+use std::{
+    collections::{HashSet, VecDeque},
+    mem,
+    sync::Arc,
+};
 
 use super::output::Stamp;
 use crate::{
@@ -63,6 +67,8 @@ struct CallState {
     /// Whether records were lost since the call began, so that the exec of the root may be missing.
     is_lossy: bool,
     waiting: Vec<WaitingRecord>,
+    /// The pids of the waiting records. Each record of the container is looked up here.
+    waiting_pids: HashSet<i32>,
     waiting_bytes: usize,
     /// The processes of the call that were not reported and have not exited.
     unreported: Vec<ProcessKey>,
@@ -107,6 +113,7 @@ impl Calls {
             has_ended: false,
             is_lossy: false,
             waiting: Vec::new(),
+            waiting_pids: HashSet::new(),
             waiting_bytes: 0,
             unreported: Vec::new(),
         });
@@ -122,18 +129,24 @@ impl Calls {
         self.open.iter().flat_map(|call| &call.waiting).any(|record| record.key.may_be_same(key))
     }
 
-    /// The runtime call for which a record has to wait, because an earlier record of the same
-    /// process waits for it. A fork also waits if an earlier record of the parent does.
-    pub(super) fn call_to_wait_in(&self, key: ProcessKey, what: &What) -> Option<CallId> {
+    /// The runtime call for which a record has to wait, because an earlier record with the same pid
+    /// waits for it. A fork also waits if an earlier record of the parent does.
+    ///
+    /// The records of one pid are applied in their order. Otherwise a container could hide a process
+    /// of an exec: it gives the pid to another process (clone3 with `set_tid`) before the exec is
+    /// known, and when the records of the first process no longer wait, they look like late records
+    /// of a process that is known to have ended.
+    pub(super) fn call_to_wait_in(&self, pid: i32, what: &What) -> Option<CallId> {
         let parent = match what {
-            What::Fork(lineage) => lineage.parent,
+            What::Fork(lineage) => lineage.parent_pid(),
             _ => None,
         };
-        let is_earlier = |record: &WaitingRecord| {
-            record.key.may_be_same(key)
-                || parent.is_some_and(|parent| record.key.may_be_same(parent))
+        let has_earlier = |call: &&CallState| {
+            !call.waiting_pids.is_empty()
+                && (call.waiting_pids.contains(&pid)
+                    || parent.is_some_and(|parent| call.waiting_pids.contains(&parent)))
         };
-        self.open.iter().find(|call| call.waiting.iter().any(is_earlier)).map(|call| call.id)
+        self.open.iter().find(has_earlier).map(|call| call.id)
     }
 
     /// The newest call without a known root: any new child of the shim may be its root.
@@ -155,6 +168,7 @@ impl Calls {
         if let What::Exec { image, .. } = &record.what {
             call.waiting_bytes += image.args.as_ref().map_or(0, |args| args.bytes.len());
         }
+        call.waiting_pids.insert(record.key.pid);
         call.waiting.push(record);
         if is_root {
             return call.find_stages();
@@ -163,7 +177,7 @@ impl Calls {
             return Vec::new();
         }
         call.is_overdue = true;
-        mem::take(&mut call.waiting)
+        call.take_waiting()
     }
 
     /// The runtime has reported the pid of an exec's process, the root. Returns the records that
@@ -205,7 +219,7 @@ impl Calls {
         for call in &mut self.open {
             if !call.waiting.is_empty() && call.is_late(now_ns) {
                 call.is_overdue = true;
-                all.append(&mut call.waiting);
+                all.append(&mut call.take_waiting());
             }
         }
         all
@@ -358,6 +372,11 @@ impl CallState {
             }
         }
         self.stages = Some(stages);
+        self.take_waiting()
+    }
+
+    fn take_waiting(&mut self) -> Vec<WaitingRecord> {
+        self.waiting_pids.clear();
         mem::take(&mut self.waiting)
     }
 }

@@ -153,13 +153,19 @@ impl Target {
             What::Alive { image, .. } => self.images.arrived_in_scan(image),
             What::Fork(_) | What::Exit { .. } => {}
         }
-        let call = match provenance {
-            Some(provenance) => provenance.call.filter(|call| self.calls.records_wait(*call)),
-            None => self.calls.call_to_wait_in(key, &what),
-        };
-        match call {
-            Some(call) => self.wait(call, WaitingRecord { stamp, key, provenance, what }),
-            None => self.apply_record(stamp, key, provenance, what),
+        let own = provenance.and_then(|provenance| provenance.call);
+        let record = WaitingRecord { stamp, key, provenance, what };
+        match own.filter(|call| self.calls.records_wait(*call)) {
+            Some(call) => self.wait(call, record),
+            None => self.apply_in_order(record),
+        }
+    }
+
+    /// Applies a record, unless it has to wait behind an earlier one.
+    fn apply_in_order(&mut self, record: WaitingRecord) {
+        match self.calls.call_to_wait_in(record.key.pid, &record.what) {
+            Some(call) => self.wait(call, record),
+            None => self.apply_record(record),
         }
     }
 
@@ -171,18 +177,13 @@ impl Target {
 
     /// Handles records that have waited for a runtime call, now that they no longer wait.
     fn handle_released(&mut self, records: Vec<WaitingRecord>) {
-        for WaitingRecord { stamp, key, provenance, what } in records {
-            self.apply_record(stamp, key, provenance, what);
+        for record in records {
+            self.apply_in_order(record);
         }
     }
 
-    fn apply_record(
-        &mut self,
-        stamp: Stamp,
-        key: ProcessKey,
-        provenance: Option<Provenance>,
-        what: What,
-    ) {
+    fn apply_record(&mut self, record: WaitingRecord) {
+        let WaitingRecord { stamp, key, provenance, what } = record;
         let at_ns = stamp.at_ns;
         let identity = Identity::new(key, provenance);
         let outcome = match what {

@@ -48,6 +48,13 @@ impl Script {
         });
     }
 
+    /// The events without `process.done`.
+    fn lives(&mut self) -> Vec<String> {
+        let mut lines = self.lines();
+        lines.retain(|line| !line.contains('?') && !line.starts_with("process.done"));
+        lines
+    }
+
     fn call(&mut self, call: CallId, exec_id: Option<&str>) {
         self.tracker.call_began(HERE, call, exec_id.map(Into::into), self.now);
     }
@@ -96,6 +103,73 @@ fn the_pid_of_an_exec_may_come_first() {
     script.tracker.call_ended(HERE, CALL);
     let lines = script.lines();
     assert!(lines.contains(&"process.start 303 /bin/id exec probe".to_owned()), "{lines:?}");
+}
+
+/// A process of this call that began at this nanosecond.
+fn born_at(call: Option<CallId>, start_ns: u64) -> Provenance {
+    Provenance { call, start_ns, ..BORN }
+}
+
+/// Check that a process of an exec is not hidden by another process that gets its pid (clone3 with
+/// `set_tid`) before the pid of the exec is known.
+#[test]
+fn a_pid_that_is_used_again_hides_no_process_of_an_exec() {
+    let mut script = Script::started();
+    script.call(CALL, Some("probe"));
+    script.runc_exec(CALL, "/bin/sh");
+    let first = born_at(Some(CALL), 10);
+    script.record(310, first, What::Fork(lineage(303, 302)));
+    script.record(310, first, exec(lineage(303, 302), "/hidden", Some(false)));
+    script.record(310, first, exit(Some(0)));
+    let second = born_at(None, 20);
+    script.record(310, second, What::Fork(lineage(INIT, SHIM)));
+    script.record(310, second, exec(lineage(INIT, SHIM), "/open", Some(false)));
+    script.record(311, BORN, What::Fork(lineage(310, INIT)));
+    script.record(310, second, exit(Some(0)));
+    script.tracker.exec_started(HERE, &"probe".into(), 303);
+    assert_eq!(
+        script.lives(),
+        [
+            "process.start 303 /bin/sh exec probe",
+            "process.fork 310 /bin/sh descendant probe",
+            "process.start 310 /hidden descendant probe",
+            "process.exit 310 0",
+            "process.fork 310 /bin/sh descendant",
+            "process.start 310 /open descendant",
+            "process.fork 311 /open descendant",
+            "process.exit 310 0",
+        ]
+    );
+}
+
+/// Check the same where the second process belongs to another exec, which is known first.
+#[test]
+fn a_pid_that_two_execs_use_hides_no_process() {
+    let mut script = Script::started();
+    script.call(CALL, Some("a"));
+    script.call(CallId(2), Some("b"));
+    script.runc_exec(CALL, "/bin/a");
+    let first = born_at(Some(CALL), 10);
+    script.record(310, first, What::Fork(lineage(303, 302)));
+    script.record(310, first, exit(Some(0)));
+    script.record(401, of(CallId(2), true), What::Fork(lineage(400, SHIM)));
+    script.record(401, of(CallId(2), true), exec(lineage(400, SHIM), "/bin/b", Some(false)));
+    let second = born_at(Some(CallId(2)), 20);
+    script.record(310, second, What::Fork(lineage(401, 400)));
+    script.record(310, second, exit(Some(0)));
+    script.tracker.exec_started(HERE, &"b".into(), 401);
+    assert_eq!(script.lives(), ["process.start 401 /bin/b exec b"]);
+    script.tracker.exec_started(HERE, &"a".into(), 303);
+    assert_eq!(
+        script.lives(),
+        [
+            "process.start 303 /bin/a exec a",
+            "process.fork 310 /bin/a descendant a",
+            "process.exit 310 0",
+            "process.fork 310 /bin/b descendant b",
+            "process.exit 310 0",
+        ]
+    );
 }
 
 /// Check that a process of an exec that makes a child of the shim (CLONE_PARENT) while another exec
