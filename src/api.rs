@@ -24,3 +24,20 @@ pub use generated::{
 pub mod field_numbers {
     include!(concat!(env!("OUT_DIR"), "/field_numbers.rs"));
 }
+
+impl Container {
+    /// Whether it has any of the fields that a stream gives once for each container.
+    #[must_use]
+    pub fn is_described(&self) -> bool {
+        let Self { k8s, name, image, annotations, .. } = self;
+        k8s.is_some() || !(name.is_empty() && image.is_empty() && annotations.is_empty())
+    }
+
+    /// Takes those fields from another description of the same container.
+    pub fn describe(&mut self, from: &Self) {
+        self.k8s.clone_from(&from.k8s);
+        self.name.clone_from(&from.name);
+        self.image.clone_from(&from.image);
+        self.annotations.clone_from(&from.annotations);
+    }
+}

@@ -65,8 +65,8 @@ async fn live_processes(
             Err(error) => set.report_unreachable(error, is_quiet),
         }
     }
-    let names = set.names().await;
-    processes.iter_mut().for_each(|one| names.complete(one.container.as_mut()));
+    let descriptions = set.descriptions().await;
+    processes.iter_mut().for_each(|one| descriptions.complete(one.container.as_mut()));
     processes.retain(|one| scope.has(one.container.get_or_default()));
     // What a shim that did not answer has is not known.
     if let (true, false, Some(format)) = (processes.is_empty(), set.has_failed, format) {
@@ -157,8 +157,8 @@ async fn collect_inspected(
                         // every container of the shim.
                         Some(Body::Gap(gap)) if event.seq == 0 => known.lost.add_gap(gap),
                         _ if event.container.get_or_default().id == id => {
-                            if let Some(k8s) = &event.container.get_or_default().k8s.as_ref() {
-                                known.container.k8s = Some((*k8s).clone()).into();
+                            if event.container.is_described() {
+                                known.container.describe(&event.container);
                             }
                             known.events.push(event);
                         }

@@ -40,10 +40,10 @@ pub(super) async fn run(args: ExecsArgs, out: &mut Output) -> Result<Exit, Failu
             execs.note_living(one.container.get_or_default(), one.process.get_or_default());
         }
     }
-    let names = set.names().await;
+    let descriptions = set.descriptions().await;
     let has_gap = execs.scope.has_gap;
     let mut rows: Vec<Exec> = execs.by_id.into_values().collect();
-    rows.iter_mut().for_each(|exec| names.complete(Some(&mut exec.container)));
+    rows.iter_mut().for_each(|exec| descriptions.complete(Some(&mut exec.container)));
     rows.sort_by_key(|exec| exec.started_ns);
     rows.retain(|exec| !args.left || !exec.left().is_empty());
     let rows = select_and_sort(rows, &args.list, render::object)?;

@@ -25,6 +25,7 @@ pub(super) struct Past {
 pub(super) struct HistoryReader {
     events: HistoryEvents,
     is_first: bool,
+    stores_events: bool,
     is_quiet: bool,
     from_ns: u64,
 }
@@ -42,7 +43,7 @@ impl HistoryReader {
             ..Default::default()
         };
         let events = daemon.history_events(&request).await.ok()?;
-        Some(Self { events, is_first: true, is_quiet, from_ns: past.from_ns })
+        Some(Self { events, is_first: true, stores_events: false, is_quiet, from_ns: past.from_ns })
     }
 
     /// Receives the next events; `None` after the last ones.
@@ -63,11 +64,20 @@ impl HistoryReader {
             if self.is_first && !self.is_quiet {
                 self.warn(&state.unavailable, state.complete_since_ns);
             }
+            if self.is_first {
+                self.stores_events = state.unavailable.is_empty();
+            }
             self.is_first = false;
             if !message.events.is_empty() {
                 return Ok(Some(message.events));
             }
         }
+    }
+
+    /// Whether the daemon has answered that it stores events. If so, the history has what a journal
+    /// lacks, or a gap of its own.
+    pub(super) fn stores_events(&self) -> bool {
+        self.stores_events
     }
 
     /// Says what the history cannot have.
@@ -83,8 +93,7 @@ impl HistoryReader {
     }
 }
 
-/// Whether a gap says that the journal of a shim no longer has its first events. The history has
-/// them, or a gap of its own.
+/// Whether a gap says that the journal of a shim no longer has its first events.
 pub(super) fn is_of_journal(event: &Event) -> bool {
     let Some(Body::Gap(gap)) = &event.body else { return false };
     event.seq == 0 && gap.stage == "journal"

@@ -17,6 +17,7 @@ mod args;
 mod clock;
 mod containers;
 #[cfg(target_os = "linux")]
+mod description;
 mod doctor;
 mod events;
 mod execs;

@@ -55,8 +55,8 @@ pub(super) async fn run(args: PortsArgs, out: &mut Output) -> Result<Exit, Failu
         }
     }
     failed.into_iter().for_each(|error| set.report_unreachable(error, common.display.quiet));
-    let names = set.names().await;
-    ports.iter_mut().for_each(|one| names.complete(one.container.as_mut()));
+    let descriptions = set.descriptions().await;
+    ports.iter_mut().for_each(|one| descriptions.complete(one.container.as_mut()));
     ports.retain(|one| scope.has(one.container.get_or_default()));
     let ports = select_and_sort(ports, &args.list, object)?;
     if !args.watch {

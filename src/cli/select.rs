@@ -4,6 +4,7 @@ use futures::future::join_all;
 
 use super::{
     args::ContainerOptions,
+    description::{Label, is_image},
     exit::{Exit, Failure},
     history::{self, HistoryReader, Past},
     shim_set::{ShimSet, live_registrations},
@@ -32,6 +33,8 @@ struct Wanted {
     namespace: Option<String>,
     pod: Option<String>,
     k8s_namespace: Option<String>,
+    image: Option<String>,
+    labels: Vec<Label>,
 }
 
 impl Wanted {
@@ -41,13 +44,21 @@ impl Wanted {
             namespace: options.namespace.clone(),
             pod: options.pod.clone(),
             k8s_namespace: options.k8s_namespace.clone(),
+            image: options.image.clone(),
+            labels: options.labels.clone(),
         }
     }
 
     /// Whether every container of the node is wanted, or of one containerd namespace, which is
     /// chosen with the shims.
     fn is_all(&self) -> bool {
-        self.container.is_none() && self.pod.is_none() && self.k8s_namespace.is_none()
+        self.container.is_none() && !self.is_by_description()
+    }
+
+    /// Whether containers are wanted by what their configurations say, which several can share.
+    fn is_by_description(&self) -> bool {
+        let Self { container: _, namespace: _, pod, k8s_namespace, image, labels } = self;
+        pod.is_some() || k8s_namespace.is_some() || image.is_some() || !labels.is_empty()
     }
 
     /// How the options match a container; `None` if they do not.
@@ -61,7 +72,9 @@ impl Wanted {
         };
         let is_selected = self.namespace.as_ref().is_none_or(|one| *one == container.namespace)
             && self.k8s_namespace.as_deref().is_none_or(is_in)
-            && self.pod.as_deref().is_none_or(is_of);
+            && self.pod.as_deref().is_none_or(is_of)
+            && self.image.as_deref().is_none_or(|wanted| is_image(&container.image, wanted))
+            && self.labels.iter().all(|label| label.is_of(container));
         match &self.container {
             _ if !is_selected => None,
             None => Some(Match::Id),
@@ -76,6 +89,10 @@ fn match_of(container: &Container, text: &str) -> Option<Match> {
         return Some(Match::Id);
     }
     let mut names = vec![format!("{}/{}", container.namespace, container.id)];
+    if !container.name.is_empty() {
+        let (namespace, name) = (&container.namespace, &container.name);
+        names.extend([name.clone(), format!("{namespace}/{name}")]);
+    }
     if let Some(k8s) = container.k8s.as_ref().filter(|k8s| !k8s.pod_name.is_empty()) {
         let (namespace, pod) = (&k8s.namespace, &k8s.pod_name);
         names.extend([pod.clone(), format!("{namespace}/{pod}")]);
@@ -185,7 +202,7 @@ pub(super) async fn sources(
         Err(failure) => return Err(failure),
     };
     // A pod also has the containers that were started again.
-    if scope.wanted.pod.is_some() || scope.wanted.k8s_namespace.is_some() {
+    if scope.wanted.is_by_description() {
         let past = history::containers(options.namespace.as_deref()).await;
         let is_wanted = |one: &Container| scope.wanted.matches(one).is_some();
         let past: Vec<Container> =
@@ -260,9 +277,11 @@ impl ShimSet {
         let text = match wanted {
             Wanted { container: Some(name), .. } => name.clone(),
             Wanted { pod: Some(pod), .. } => format!("of pod {pod}"),
-            Wanted { k8s_namespace, .. } => {
-                format!("in Kubernetes namespace {}", k8s_namespace.as_deref().unwrap_or_default())
+            Wanted { k8s_namespace: Some(namespace), .. } => {
+                format!("in Kubernetes namespace {namespace}")
             }
+            Wanted { image: Some(image), .. } => format!("of image {image}"),
+            Wanted { .. } => "with these labels".to_owned(),
         };
         match self.has_failed {
             true => Failure::Unreachable(anyhow::anyhow!(
@@ -316,7 +335,7 @@ async fn containers_with_processes(
     shims: &[Shim],
     wanted: &Wanted,
 ) -> Vec<Result<Vec<Container>, ShimError>> {
-    let (Some(id), None, None) = (&wanted.container, &wanted.pod, &wanted.k8s_namespace) else {
+    let Some(id) = wanted.container.as_ref().filter(|_| !wanted.is_by_description()) else {
         return Vec::new();
     };
     join_all(shims.iter().map(|shim| async move {
@@ -434,7 +453,7 @@ mod tests {
         let wanted = |pod: &str, k8s_namespace: &str, namespace: &str| {
             let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
             let (pod, k8s_namespace, namespace) = (some(pod), some(k8s_namespace), some(namespace));
-            Wanted { container: None, namespace, pod, k8s_namespace }
+            Wanted { namespace, pod, k8s_namespace, ..Wanted::default() }
         };
         let is_match = |one: Wanted| one.matches(&app).is_some();
         assert!(

@@ -6,7 +6,7 @@ use futures::future::join_all;
 
 use super::{exit::Failure, print_message};
 use crate::{
-    api::{Container, Kubernetes},
+    api::Container,
     client::{Registration, Shim, ShimError, registrations, runtime_dir},
 };
 
@@ -51,18 +51,17 @@ impl ShimSet {
         }
     }
 
-    /// The names that the containers of the shims have in Kubernetes.
-    pub(super) async fn names(&self) -> Names {
-        let mut names = HashMap::new();
+    /// What the configurations of the shims' containers say about them.
+    pub(super) async fn descriptions(&self) -> Descriptions {
+        let mut described = HashMap::new();
         // A shim that does not greet has been reported as unreachable by then, or ends.
         for hello in join_all(self.shims.iter().map(Shim::hello)).await.into_iter().flatten() {
             for container in hello.containers {
-                if let Some(k8s) = container.k8s.into_option() {
-                    names.insert((container.namespace, container.id), k8s);
-                }
+                let key = (container.namespace.clone(), container.id.clone());
+                described.insert(key, container);
             }
         }
-        Names(names)
+        Descriptions(described)
     }
 
     pub(super) fn registrations(&self) -> Vec<Registration> {
@@ -70,16 +69,16 @@ impl ShimSet {
     }
 }
 
-/// The names of containers in Kubernetes, by namespace and id in containerd.
-pub(super) struct Names(HashMap<(String, String), Kubernetes>);
+/// What the configurations of containers say about them, by namespace and id in containerd.
+pub(super) struct Descriptions(HashMap<(String, String), Container>);
 
-impl Names {
-    /// Adds the names to a container.
+impl Descriptions {
+    /// Adds its description to a container.
     pub(super) fn complete(&self, container: Option<&mut Container>) {
         let Some(container) = container else { return };
         let key = (container.namespace.clone(), container.id.clone());
-        if let Some(names) = self.0.get(&key) {
-            container.k8s = Some(names.clone()).into();
+        if let Some(described) = self.0.get(&key) {
+            container.describe(described);
         }
     }
 }

@@ -105,8 +105,14 @@ pub(super) async fn read_journals(
         else {
             break;
         };
-        if let Some(event) = reader.pending.pop_front()
-            && once.as_mut().is_none_or(|once| once.is_new(&event))
+        let event = reader.pending.pop_front();
+        // The history has answered by now: each source was waited for.
+        let stores_events = readers.iter().any(|reader| match &reader.source {
+            Source::History(history) => history.stores_events(),
+            Source::Shim(_) => false,
+        });
+        if let Some(event) = event
+            && once.as_mut().is_none_or(|once| once.is_new(&event, stores_events))
             && sink.handle_event(&event)?.is_break()
         {
             break;
@@ -187,10 +193,10 @@ impl Once {
     }
 
     /// Whether an event is to be passed on. Of a journal that has rolled over, the history has the
-    /// beginning, or a gap of its own.
-    fn is_new(&mut self, event: &Event) -> bool {
+    /// beginning, or a gap of its own, if it stores events.
+    fn is_new(&mut self, event: &Event, stores_events: bool) -> bool {
         if event.seq == 0 {
-            return !history::is_of_journal(event);
+            return !(stores_events && history::is_of_journal(event));
         }
         // Only the history has the events of other epochs.
         self.seen.get_mut(&event.epoch).is_none_or(|seen| seen.insert(event.seq))

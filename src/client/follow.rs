@@ -21,7 +21,7 @@ use super::{
     shim::{Shim, ShimError},
 };
 use crate::{
-    api::{Container, Event, Filter, Kubernetes, SubscribeRequest, event::Body},
+    api::{Container, Event, Filter, SubscribeRequest, event::Body},
     clock::realtime_ns,
     registration::Registration,
 };
@@ -73,9 +73,9 @@ pub struct EventFollower {
     /// The epoch of the last delivered hello. The shim sends a hello on each connection; only the
     /// first of each epoch is delivered.
     hello_epoch: Option<Vec<u8>>,
-    /// The names that the containers of the stream have in Kubernetes, by id. The shim sends them
+    /// What the configurations of the stream's containers say about them, by id. The shim sends it
     /// once, and not with each event.
-    names: HashMap<String, Kubernetes>,
+    described: HashMap<String, Container>,
     ended: bool,
 }
 
@@ -134,7 +134,7 @@ impl EventFollower {
             started_ns,
             cursor: None,
             hello_epoch: None,
-            names: HashMap::new(),
+            described: HashMap::new(),
             ended: false,
         }
     }
@@ -180,30 +180,30 @@ impl EventFollower {
         }
     }
 
-    /// Decodes the events of a batch, and adds the names of their containers to them.
+    /// Decodes the events of a batch, and adds the descriptions of their containers to them.
     fn decode(&mut self, batch: &Batch) -> protobuf::Result<Vec<Event>> {
         let complete = |event: EncodedEvent<'_>| {
             let mut event = event.decode()?;
             if let Some(container) = event.container.as_mut()
-                && container.k8s.is_none()
+                && !container.is_described()
+                && let Some(described) = self.described.get(&container.id)
             {
-                container.k8s = self.names.get(&container.id).cloned().into();
+                container.describe(described);
             }
             if let Some(Body::ContainerClose(_)) = event.body {
-                self.names.remove(&event.container.get_or_default().id);
+                self.described.remove(&event.container.get_or_default().id);
             }
             Ok(event)
         };
         batch.iter().map(complete).collect()
     }
 
-    fn note_names(&mut self, containers: Vec<Container>) {
-        let names = containers.into_iter().filter_map(|one| Some((one.id, one.k8s.into_option()?)));
-        self.names.extend(names);
+    fn note_descriptions(&mut self, containers: Vec<Container>) {
+        self.described.extend(containers.into_iter().map(|one| (one.id.clone(), one)));
     }
 
     /// As [`next`](EventFollower::next), but leaves the events encoded, for readers that need only
-    /// the first fields of most events, and does not add the names of the containers.
+    /// the first fields of most events, and does not add the descriptions of the containers.
     pub async fn next_batch(&mut self) -> FollowStep<Batch> {
         let mut pause = RECONNECT_PAUSES.0;
         let mut attempts = 0;
@@ -301,7 +301,7 @@ impl EventFollower {
         if !self.wanted.follow && batch.is_empty() {
             return None;
         }
-        self.note_names(batch.take_containers());
+        self.note_descriptions(batch.take_containers());
         if !self.advance_past(&batch) {
             batch.retain(|event| self.is_undelivered(event));
         }
@@ -337,7 +337,7 @@ impl EventFollower {
             let is_new = self.hello_epoch.as_deref() != Some(event.epoch);
             self.hello_epoch = Some(event.epoch.to_vec());
             if let Ok(Event { body: Some(Body::Hello(hello)), .. }) = event.decode() {
-                self.note_names(hello.containers);
+                self.note_descriptions(hello.containers);
                 // If the connection breaks before the first event, no event in between is missed.
                 if self.cursor.is_none() {
                     self.cursor = Some((event.epoch.to_vec(), hello.seq));

@@ -222,14 +222,14 @@ impl Shim {
         self.map_answer(timeout(ANSWER_TIMEOUT, subscribe).await)
     }
 
-    /// The greeting of a stream of events: the shim's version, and the names that its containers
-    /// have in Kubernetes.
+    /// The greeting of a stream of events: the shim's version, and what the configurations of its
+    /// containers say about them.
     ///
     /// # Errors
     ///
     /// [`ShimError`].
     pub async fn hello(&self) -> Result<Hello, ShimError> {
-        // The names of all containers that have events in the journal, and few events.
+        // The descriptions of all containers that have events in the journal, and few events.
         let types = vec!["container.start".to_owned()];
         let filters = vec![Filter { types, limit: 1, ..Default::default() }];
         let request = SubscribeRequest { filters, backfill: true, ..Default::default() };

@@ -1,10 +1,10 @@
 //! The events that subscribers receive.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Capability, Ended, Parent, Port, Process, ProcessKey};
+use super::{Capability, Description, Ended, Parent, Port, Process, ProcessKey};
 
 /// One event, after redaction and before it gets a sequence number.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,8 +33,8 @@ pub struct Container {
     pub id: String,
     /// The container's cgroup, as a path under the root of the hierarchy.
     pub cgroup: String,
-    /// The pod and container names of Kubernetes; `None` outside Kubernetes.
-    pub kubernetes: Option<Kubernetes>,
+    /// What its configuration says about it.
+    pub description: Description,
     /// The settings of the container that were ignored.
     pub ignored_settings: Arc<[IgnoredSetting]>,
 }
@@ -46,44 +46,6 @@ pub struct IgnoredSetting {
     pub key: String,
     /// The reason why the setting has no effect.
     pub reason: String,
-}
-
-/// The names that Kubernetes has for a container, from the annotations of containerd's CRI plugin.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Kubernetes {
-    /// The pod's namespace: `io.kubernetes.cri.sandbox-namespace`.
-    pub namespace: String,
-    /// The pod's name: `io.kubernetes.cri.sandbox-name`.
-    pub pod_name: String,
-    /// The pod's uid: `io.kubernetes.cri.sandbox-uid`.
-    pub pod_uid: String,
-    /// The container's name in its pod: `io.kubernetes.cri.container-name`; empty for the sandbox
-    /// itself.
-    pub container_name: String,
-}
-
-/// The longest name in Kubernetes, in bytes: that of a pod (a DNS subdomain, RFC 1123).
-const NAME_BYTES_MAX: usize = 253;
-
-impl Kubernetes {
-    /// Reads the annotations of a container; `None` if the container has none of these annotations.
-    /// A longer text than a name in Kubernetes can be is cut: anyone who writes the configuration
-    /// of a container decides how long its annotations are.
-    #[must_use]
-    pub fn from_annotations(annotations: &HashMap<String, String>) -> Option<Self> {
-        let of = |name: &str| {
-            let text = annotations.get(&format!("io.kubernetes.cri.{name}"));
-            text.map(|text| text[..text.floor_char_boundary(NAME_BYTES_MAX)].to_owned())
-                .unwrap_or_default()
-        };
-        let found = Self {
-            namespace: of("sandbox-namespace"),
-            pod_name: of("sandbox-name"),
-            pod_uid: of("sandbox-uid"),
-            container_name: of("container-name"),
-        };
-        (found != Self::default()).then_some(found)
-    }
 }
 
 /// The most holders of an output that an event names. Each may have a path of 4096 bytes, and an
@@ -395,19 +357,5 @@ impl Stage {
             Self::Journal => "journal",
             Self::Subscriber => "subscriber",
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Check that a name which no name in Kubernetes can be is cut, at a character.
-    #[test]
-    fn names_of_kubernetes_are_cut() {
-        let annotations = [("sandbox-name", "ä".repeat(35_000)), ("sandbox-uid", "7d".to_owned())]
-            .map(|(name, text)| (format!("io.kubernetes.cri.{name}"), text));
-        let names = Kubernetes::from_annotations(&HashMap::from(annotations)).expect("names");
-        assert_eq!((names.pod_name, names.pod_uid.as_str()), ("ä".repeat(126), "7d"));
     }
 }

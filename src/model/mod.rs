@@ -3,6 +3,7 @@
 mod capability;
 mod chain;
 mod charge;
+mod description;
 mod ended;
 mod event;
 mod exit;
@@ -22,12 +23,13 @@ mod time;
 pub use capability::{Capability, Category, Support};
 pub use chain::chain;
 pub(crate) use charge::{ByteLimit, Charge};
+pub use description::{Annotation, Description, Kubernetes};
 pub use ended::Ended;
 #[cfg(test)]
 pub(crate) use event::EVENT_DOCS;
 pub use event::{
     Activity, Backend, Body, Container, EVENT_TYPES, Event, Gap, Grade, HOLDERS_NAMED,
-    IgnoredSetting, Kubernetes, RecordCounts, Stage,
+    IgnoredSetting, RecordCounts, Stage,
 };
 pub use exit::Exit;
 pub use file::FileId;

@@ -92,3 +92,19 @@ fn the_history_completes_a_journal() {
     let ran = lookout(&node, &["events", "-o", "jsonl"]);
     assert_eq!(ran.code, Some(5), "the journal has rolled over");
 }
+
+/// Check that a daemon with a history that is off completes no journal: the beginning that the journal
+/// lacks is a gap, and the status says so.
+#[test]
+fn a_history_that_is_off_completes_nothing() {
+    let mut node = Node::new(&[("LOOKOUT_HISTORY_SIZE", "0")]);
+    let script = Script { kept: 50, ..Script::new("living", 100_000) };
+    let living = Shim::start(node.path(), script);
+    living.finish_at(EVENTS);
+    node.start();
+    let ran = lookout(&node, &["events", &living.script.container_id(), "-o", "jsonl"]);
+    assert_eq!(ran.code, Some(5), "{} {}", ran.err, ran.out);
+    let gaps = ran.out.lines().filter(|line| line.contains("observer.gap")).count();
+    assert_eq!(gaps, 1, "{}", ran.out);
+    assert!(ran.err.contains("history_size"), "{}", ran.err);
+}

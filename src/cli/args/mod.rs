@@ -18,6 +18,7 @@ use self::registry::RegistryCommand;
 use crate::{
     cli::{
         clock::{parse_duration, parse_time},
+        description::Label,
         exit::Exit,
     },
     config::Key,
@@ -112,6 +113,18 @@ pub(super) struct ContainerOptions {
     /// Show only the containers of pods in this Kubernetes namespace.
     #[arg(long, value_name = "NS")]
     pub(super) k8s_namespace: Option<String>,
+    /// Show only the containers of this image: its name, also without tag and registry.
+    ///
+    /// Known in Kubernetes. Other clients do not write the image into the configuration of a
+    /// container.
+    #[arg(long, value_name = "IMAGE", hide_short_help = true)]
+    pub(super) image: Option<String>,
+    /// Show only the containers with this annotation; repeated: with all of them.
+    ///
+    /// Labels of containerd and Docker are not in the configuration of a container, and are not
+    /// known; those of Kubernetes only if the pod has them as annotations too.
+    #[arg(long = "label", value_name = "KEY[=VALUE]", hide_short_help = true)]
+    pub(super) labels: Vec<Label>,
     #[command(flatten)]
     pub(super) display: DisplayOptions,
 }
@@ -129,6 +142,8 @@ impl ContainerOptions {
             namespace,
             pod: None,
             k8s_namespace: None,
+            image: None,
+            labels: Vec::new(),
             display,
         }
     }

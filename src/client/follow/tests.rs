@@ -49,7 +49,7 @@ fn each_event_is_delivered_once() {
 #[test]
 fn events_get_the_names_of_their_containers() {
     let container = |id: &str, has_names: bool| {
-        let names = Kubernetes { pod_name: format!("{id}-0"), ..Default::default() };
+        let names = api::Kubernetes { pod_name: format!("{id}-0"), ..Default::default() };
         let k8s = has_names.then_some(names).into();
         Container { id: id.into(), k8s, ..Default::default() }
     };

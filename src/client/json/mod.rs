@@ -9,6 +9,7 @@
 //! process every text that comes from bytes is escaped, so that a reader can decode all of them by
 //! one rule.
 
+mod attribution;
 mod port;
 mod process;
 
@@ -21,6 +22,7 @@ pub use port::OpenPort;
 pub use process::{ListedProcess, ProbeObject};
 
 use self::{
+    attribution::Attribution,
     port::Port,
     process::{Parent, Process},
 };
@@ -143,70 +145,12 @@ impl From<&api::IgnoredSetting> for IgnoredSetting {
     }
 }
 
-/// The container, and the exec if known, to which an event or a process belongs.
-#[derive(Debug, Default, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Attribution {
-    /// What containerd knows. Absent in an event of the whole shim.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    containerd: Option<Containerd>,
-    /// The container. Absent in an event of the whole shim.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    container: Option<Id<String>>,
-    /// The pod of a container, and its names in Kubernetes. Absent outside Kubernetes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    k8s: Option<Kubernetes>,
-}
-
-/// What containerd knows of the container.
-#[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Containerd {
-    /// The namespace in containerd.
-    namespace: String,
-    /// The exec to which the process belongs. Absent for init and its descendants.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    exec_id: String,
-}
-
 /// An object that has only an id, such as `container` or `process.user`.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Id<T> {
     /// The id.
     id: T,
-}
-
-/// An object that has only a name, such as `k8s.namespace`.
-#[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Name {
-    /// The name.
-    name: String,
-}
-
-/// The pod of a container, and its names in Kubernetes.
-#[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Kubernetes {
-    /// The pod.
-    pod: Pod,
-    /// The namespace of the pod.
-    namespace: Name,
-    /// The container in the pod. Absent for the sandbox itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    container: Option<Name>,
-}
-
-/// The pod of a container.
-#[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Pod {
-    /// The name of the pod.
-    name: String,
-    /// The uid of the pod.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    uid: String,
 }
 
 /// The fields of events that are about neither a process nor a port.
@@ -351,6 +295,7 @@ impl From<&api::Event> for Event {
                 json.process = Some(Process::of(process));
             }
             Some(Body::ContainerStart(start)) => {
+                json.attribution = Attribution::with_annotations(event.container.get_or_default());
                 json.process = Some(Process::of_pid(start.init_pid));
                 json.ignored_settings =
                     start.ignored_settings.iter().map(IgnoredSetting::from).collect();
@@ -386,11 +331,7 @@ impl OtherBody {
                 capabilities: hello.capabilities.iter().map(Capability::from).collect(),
                 begins_after: hello.seq,
                 shim: ShimId { id: hello.shim_id.clone(), version: hello.version.clone() },
-                containers: hello
-                    .containers
-                    .iter()
-                    .map(|one| Attribution::of(Some(one), ""))
-                    .collect(),
+                containers: hello.containers.iter().map(Attribution::with_annotations).collect(),
             },
             Body::ContainerIdle(idle) => Self::Idle { quiet_ns: idle.quiet_ns },
             Body::ContainerActive(active) => Self::Active { cause: active.cause.clone() },
@@ -422,25 +363,6 @@ impl ExitObject {
             pid: exit.pid,
             status: exit.status,
             attribution: Attribution::of(Some(&container), &exit.exec_id),
-        }
-    }
-}
-
-impl Attribution {
-    fn of(container: Option<&api::Container>, exec_id: &str) -> Self {
-        let Some(container) = container else { return Self::default() };
-        Self {
-            containerd: Some(Containerd {
-                namespace: container.namespace.clone(),
-                exec_id: exec_id.to_owned(),
-            }),
-            container: Some(Id { id: container.id.clone() }),
-            k8s: container.k8s.as_ref().map(|k8s| Kubernetes {
-                pod: Pod { name: k8s.pod_name.clone(), uid: k8s.pod_uid.clone() },
-                namespace: Name { name: k8s.namespace.clone() },
-                container: (!k8s.container_name.is_empty())
-                    .then(|| Name { name: k8s.container_name.clone() }),
-            }),
         }
     }
 }

@@ -121,7 +121,8 @@ impl Row {
     pub(super) fn size(&self) -> usize {
         let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         let names = self.container.as_ref().map_or(0, |one| {
-            one.id.len() + one.namespace.len() + if one.k8s.is_some() { 256 } else { 0 }
+            let described = if one.is_described() { one.compute_size() } else { 0 };
+            one.id.len() + one.namespace.len() + usize::try_from(described).unwrap_or(usize::MAX)
         });
         let columns = text(&self.exec_id) + text(&self.exe) + text(&self.args) + self.cgroup.len();
         size_of::<Self>() + self.event.len() + self.type_.len() + columns + names

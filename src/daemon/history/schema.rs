@@ -55,6 +55,8 @@ CREATE TABLE containers (
     pod_name TEXT,
     pod_uid TEXT,
     container_name TEXT,
+    name TEXT,
+    image TEXT,
     cgroup TEXT,
     seen INTEGER,
     delivered INTEGER,

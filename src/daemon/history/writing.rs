@@ -52,7 +52,7 @@ struct KnownShim {
 struct KnownContainer {
     container: i64,
     cgroup: String,
-    has_names: bool,
+    is_described: bool,
 }
 
 impl<'c> Writing<'c> {
@@ -242,9 +242,9 @@ impl<'c> Writing<'c> {
     /// The container of a row. It is added if it is new, and its names are added when they come.
     fn container(&self, shim: &mut KnownShim, row: &Row) -> rusqlite::Result<KnownContainer> {
         let id = row.container.as_ref().map_or("", |container| &container.id);
-        let has_names = row.container.as_ref().is_some_and(|one| one.k8s.is_some());
+        let is_described = row.container.as_ref().is_some_and(Container::is_described);
         if let Some(known) = shim.containers.get(id)
-            && (known.has_names || !has_names)
+            && (known.is_described || !is_described)
             && (!known.cgroup.is_empty() || row.cgroup.is_empty())
         {
             return Ok(known.clone());
@@ -254,9 +254,9 @@ impl<'c> Writing<'c> {
             Some(known) => known,
             None => self.add_container(shim.shim, id, row)?,
         };
-        if has_names && !known.has_names {
-            known.has_names = true;
-            self.set_names(known.container, row.container.as_ref())?;
+        if is_described && !known.is_described {
+            known.is_described = true;
+            self.describe(known.container, row.container.as_ref())?;
         }
         if known.cgroup.is_empty() && !row.cgroup.is_empty() {
             known.cgroup = row.cgroup.clone();
@@ -274,7 +274,7 @@ impl<'c> Writing<'c> {
                       WHERE shim = ?1 AND id = ?2";
         let read = |row: &rusqlite::Row<'_>| {
             let cgroup = row.get::<_, Option<String>>(1)?.unwrap_or_default();
-            Ok(KnownContainer { container: row.get(0)?, cgroup, has_names: row.get(2)? })
+            Ok(KnownContainer { container: row.get(0)?, cgroup, is_described: row.get(2)? })
         };
         self.connection.query_row(select, params![shim, id], read).optional()
     }
@@ -286,23 +286,25 @@ impl<'c> Writing<'c> {
             params![shim, id, row.time_ns],
         )?;
         let container = self.connection.last_insert_rowid();
-        Ok(KnownContainer { container, cgroup: String::new(), has_names: false })
+        Ok(KnownContainer { container, cgroup: String::new(), is_described: false })
     }
 
-    /// Stores the names that a container has in Kubernetes.
-    fn set_names(&self, container: i64, named: Option<&Container>) -> rusqlite::Result<()> {
+    /// Stores what the configuration of a container says about it.
+    fn describe(&self, container: i64, named: Option<&Container>) -> rusqlite::Result<()> {
         let Some(named) = named else { return Ok(()) };
         let k8s = named.k8s.get_or_default();
         self.connection.execute(
             "UPDATE containers SET pod_namespace = ?2, pod_name = ?3, pod_uid = ?4,
-                 container_name = ?5, message = ?6 WHERE container = ?1",
+                 container_name = ?5, message = ?6, name = ?7, image = ?8 WHERE container = ?1",
             params![
                 container,
                 k8s.namespace,
                 k8s.pod_name,
                 k8s.pod_uid,
                 k8s.container_name,
-                named.write_to_bytes().unwrap_or_default()
+                named.write_to_bytes().unwrap_or_default(),
+                named.name,
+                named.image
             ],
         )?;
         Ok(())

@@ -16,14 +16,15 @@ use crate::{
         self,
         event::Body as Message,
         field_numbers::{
-            container, container_active, container_idle, container_start, ended, event,
+            annotation, container, container_active, container_idle, container_start, ended, event,
             event_batch, ignored_setting, kubernetes, owner, parent, port, process, throttle,
         },
     },
     clock::realtime_ns,
     model::{
-        Args, Body, Capability, Container, Ended, Event, Gap, IgnoredSetting, Image, Owner, Parent,
-        Port, Process, ProcessKey, RecordCounts, TICKS_PER_SECOND,
+        Annotation, Args, Body, Capability, Container, Description, Ended, Event, Gap,
+        IgnoredSetting, Image, Owner, Parent, Port, Process, ProcessKey, RecordCounts,
+        TICKS_PER_SECOND,
     },
     platform::boottime_ns,
     wire::Writer,
@@ -362,12 +363,21 @@ fn write_container_id(container: &Container, writer: &mut Writer<'_>) {
 /// Writes all fields of an `api::Container`.
 pub(super) fn write_container(container: &Container, writer: &mut Writer<'_>) {
     write_container_id(container, writer);
-    if let Some(names) = &container.kubernetes {
+    let Description { kubernetes, name, image, annotations } = &container.description;
+    if let Some(names) = kubernetes {
         writer.message(container::K8S, |writer| {
             writer.bytes(kubernetes::NAMESPACE, &names.namespace);
             writer.bytes(kubernetes::POD_NAME, &names.pod_name);
             writer.bytes(kubernetes::POD_UID, &names.pod_uid);
             writer.bytes(kubernetes::CONTAINER_NAME, &names.container_name);
+        });
+    }
+    writer.bytes(container::NAME, name);
+    writer.bytes(container::IMAGE, image);
+    for Annotation { key, value } in annotations {
+        writer.message(container::ANNOTATIONS, |writer| {
+            writer.bytes(annotation::KEY, key);
+            writer.bytes(annotation::VALUE, value);
         });
     }
 }
@@ -379,17 +389,26 @@ pub(super) fn write_batch_container(container: &Container, batch: &mut Vec<u8>) 
 }
 
 fn container_message(container: &Container) -> api::Container {
-    let k8s = container.kubernetes.as_ref().map(|names| api::Kubernetes {
+    let Description { kubernetes, name, image, annotations } = &container.description;
+    let k8s = kubernetes.as_ref().map(|names| api::Kubernetes {
         namespace: names.namespace.clone(),
         pod_name: names.pod_name.clone(),
         pod_uid: names.pod_uid.clone(),
         container_name: names.container_name.clone(),
         ..Default::default()
     });
+    let annotations = annotations.iter().map(|one| api::Annotation {
+        key: one.key.clone(),
+        value: one.value.clone(),
+        ..Default::default()
+    });
     api::Container {
         namespace: container.namespace.clone(),
         id: container.id.clone(),
         k8s: k8s.into(),
+        name: name.clone(),
+        image: image.clone(),
+        annotations: annotations.collect(),
         ..Default::default()
     }
 }

@@ -33,7 +33,7 @@ use crate::{
     config::{self, Config, Settings},
     linux::{boot_id, process},
     model::{
-        Capability, Container, ContainerObserver, Exit, IgnoredSetting, Kubernetes, NewContainer,
+        Capability, Container, ContainerObserver, Description, Exit, IgnoredSetting, NewContainer,
         ObservedContainer, ProcessId, ProcessKey, RuntimeCall,
     },
     observe::{
@@ -277,7 +277,7 @@ impl ContainerObserver for Observer {
             id: new.id,
             // The cgroup is not known before init exists; the observer thread fills it in.
             cgroup: String::new(),
-            kubernetes: Kubernetes::from_annotations(&new.annotations),
+            description: Description::from_annotations(&new.annotations),
             ignored_settings,
         };
         // Relaxed: the serials only have to differ.

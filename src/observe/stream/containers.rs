@@ -1,14 +1,14 @@
 //! The containers of the events in the journal, with the constants that the events leave out.
 //!
-//! The names that a container has in Kubernetes are as long as its author likes, and do not change.
-//! So they are not in each event: a stream gives them once, at its beginning or before the first
-//! event of a container that began later.
+//! What the configuration of a container says about it is long, and does not change. So it is not in
+//! each event: a stream gives it once, at its beginning or before the first event of a container that
+//! began later.
 
 use std::{collections::VecDeque, mem::size_of, sync::Arc};
 
-use crate::model::{Body, Container, Event, Kubernetes};
+use crate::model::{Body, Container, Event};
 
-/// The containers that have names, and events in the journal or perhaps some to come, in the order
+/// The containers that have a description, and events in the journal or perhaps some to come, in the order
 /// of their beginnings.
 #[derive(Debug, Default)]
 pub(super) struct Containers {
@@ -28,12 +28,9 @@ struct Known {
 impl Known {
     /// The bytes that the container counts towards the limit of the journal.
     fn charged_bytes(&self) -> usize {
-        let Container { namespace, id, kubernetes, .. } = &*self.container;
-        let names = kubernetes.as_ref().map_or(0, |names| {
-            let Kubernetes { namespace, pod_name, pod_uid, container_name } = names;
-            namespace.len() + pod_name.len() + pod_uid.len() + container_name.len()
-        });
-        size_of::<Self>() + size_of::<Container>() + namespace.len() + id.len() + names
+        let Container { namespace, id, description, .. } = &*self.container;
+        let texts = namespace.len() + id.len() + description.text_bytes();
+        size_of::<Self>() + size_of::<Container>() + texts
     }
 }
 
@@ -41,10 +38,8 @@ impl Containers {
     /// Notes the beginning or the end of a container. Returns how many bytes more the journal has
     /// to count.
     pub(super) fn note(&mut self, event: &Event, seq: u64) -> usize {
-        let Some(container) = event.container.as_ref().filter(|one| one.kubernetes.is_some())
-        else {
-            return 0;
-        };
+        let is_described = |one: &&Arc<Container>| !one.description.is_empty();
+        let Some(container) = event.container.as_ref().filter(is_described) else { return 0 };
         match event.body {
             Body::ContainerStart { .. } => {
                 self.added += 1;

@@ -310,11 +310,18 @@ proptest! {
         before in prop::collection::vec("[ -~]{0,12}", 0..3),
         after in prop::collection::vec(prop::collection::vec(1_u8.., 0..12), 0..3),
     ) {
-        // The arguments before it are no options, because an option could claim the next argument.
+        // The arguments before it are no options, because an option could claim the next argument,
+        // and no tools: `b2 mysql` is a command of b2.
+        let is_tool = |arg: &String| {
+            let name = arg.rsplit('/').next().unwrap_or_default();
+            name.len() <= tools::NAME_MAX && tools::ToolName::new(name.as_bytes()).rules().is_some()
+        };
+        let before: Vec<String> = before.iter().map(|arg| arg.replace(['-', '\'', '"'], "")).collect();
+        prop_assume!(!before.iter().any(is_tool));
         let filled = shape.replace('§', &secret);
         let mut args: Vec<Vec<u8>> = before
-            .iter()
-            .map(|arg| arg.replace(['-', '\'', '"'], "").into_bytes())
+            .into_iter()
+            .map(String::into_bytes)
             .chain(filled.split('|').map(|arg| arg.as_bytes().to_vec()))
             .collect();
         args.extend(after);

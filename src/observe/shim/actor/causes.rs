@@ -13,10 +13,13 @@ use crate::{
         cgroup::{self, CgroupLocation},
         process,
     },
-    model::{Backend, Body, Container, Gap, Grade, ProcessId, ProcessKey, Stage},
+    model::{
+        Annotation, Args, Backend, Body, Container, Description, Gap, Grade, ProcessId, ProcessKey,
+        Stage,
+    },
     observe::{
         record::TargetId,
-        redact::Redactor,
+        redact::{REDACTED, Redactor},
         source::{PidNamespace, Target},
     },
 };
@@ -93,6 +96,9 @@ impl Actor {
         late: bool,
     ) -> Option<TargetId> {
         let began_ns = monotonic_ns();
+        // Before anything of the container is reported.
+        let redactor = redactor(settings);
+        redact_annotations(&mut container.description, &redactor);
         let location = match CgroupLocation::of_process(init) {
             Ok(location) => location,
             Err(error) => {
@@ -114,7 +120,7 @@ impl Actor {
         let target = Target::Cgroup { path: location.directory, pid_namespace };
         let args_max = usize::try_from(settings.argv_max).unwrap_or(usize::MAX);
         if let Err(error) =
-            self.pipeline.watch(target_id, target, Some(init), Some(redactor(settings)), args_max)
+            self.pipeline.watch(target_id, target, Some(init), Some(redactor), args_max)
         {
             tracing::warn!(
                 id = container.id,
@@ -177,4 +183,17 @@ fn redactor(settings: &Settings) -> Arc<Redactor> {
         tracing::warn!(error = crate::model::chain(&error), "a redaction pattern is ignored");
     }
     Arc::new(redactor)
+}
+
+/// Replaces the secrets in the annotations, as if each were an argument `KEY=VALUE`.
+fn redact_annotations(description: &mut Description, redactor: &Redactor) {
+    for Annotation { key, value } in &mut description.annotations {
+        let text = Args::from_nul_separated(format!("{key}={value}\0").as_bytes());
+        let redacted = redactor.redact(text);
+        if redacted.redacted {
+            let text = String::from_utf8_lossy(&redacted.bytes);
+            let of = |text: &str| Some(text.strip_prefix(&format!("{key}="))?.to_owned());
+            *value = of(text.trim_end_matches('\0')).unwrap_or_else(|| REDACTED.to_owned());
+        }
+    }
 }

@@ -6,7 +6,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     api,
-    model::{Args, Body, Container, Image, Kubernetes, Process, ProcessKey, RecordCounts},
+    model::{
+        Args, Body, Container, Description, Image, Kubernetes, Process, ProcessKey, RecordCounts,
+    },
     observe::stream::tests::{CLOCK, event, identity, process, throttle},
 };
 
@@ -106,8 +108,8 @@ fn named(id: &str, length: usize) -> Arc<Container> {
     let name = || "n".repeat(length);
     let kubernetes =
         Kubernetes { namespace: name(), pod_name: name(), pod_uid: name(), container_name: name() };
-    let (id, kubernetes) = (id.to_owned(), Some(kubernetes));
-    Arc::new(Container { id, kubernetes, ..Container::default() })
+    let description = Description { kubernetes: Some(kubernetes), ..Description::default() };
+    Arc::new(Container { id: id.to_owned(), description, ..Container::default() })
 }
 
 fn of(container: &Arc<Container>, event: Event) -> Event {

@@ -1,4 +1,5 @@
-//! The names of a container in Kubernetes, which events do not repeat and readers see nevertheless.
+//! What the configuration of a container says about it, which events do not repeat and readers see
+//! nevertheless.
 
 use std::time::Duration;
 
@@ -49,5 +50,61 @@ fn every_event_that_is_read_has_the_names_of_its_container() {
         all.find(|event| event.kind() != "hello" && event.at("/k8s/pod/name") != &name[..253]);
     assert!(without.is_none(), "{without:?}");
     drop(all);
+    containerd.assert_nothing_left();
+}
+
+/// Check that containers are found by image, name and annotation, that the annotations are shown
+/// once, and that neither a secret nor a setting is among them.
+#[test]
+fn a_container_is_found_by_what_its_configuration_says() {
+    let containerd = Containerd::start(Version::V1_7);
+    let subscriber = containerd.subscribe();
+    let annotations = [
+        "io.kubernetes.cri.image-name=docker.io/library/busybox:1.36",
+        "nerdctl/name=shop",
+        "team=web",
+        "db-password=hunter2-hunter2",
+        "io.lookout.idle_after=1h",
+    ];
+    let options: Vec<&str> =
+        annotations.iter().flat_map(|annotation| ["--annotation", annotation]).collect();
+    containerd.detached("c", &options, &["sleep", "1000"]);
+    containerd.detached("other", &["--annotation", "team=db"], &["sleep", "1001"]);
+    let begun = subscriber.wait(Duration::from_secs(30), "the beginning", |event| {
+        event.kind() == "container.start" && event.at("/container/id") == "c"
+    });
+    assert_eq!(
+        begun.at("/container"),
+        &serde_json::json!({
+            "id": "c",
+            "name": "shop",
+            "image": { "name": "docker.io/library/busybox:1.36" },
+            "annotations": { "team": "web", "db-password": "[redacted]" },
+        })
+    );
+    let started = subscriber.wait(Duration::from_secs(30), "the start", |event| {
+        event.kind() == "process.start" && event.at("/container/id") == "c"
+    });
+    assert_eq!(started.at("/container/image/name"), "docker.io/library/busybox:1.36");
+    assert!(started.at("/container/annotations").is_null(), "{started:?}");
+    for wanted in [
+        &["--image", "busybox"][..],
+        &["--image", "library/busybox:1.36"],
+        &["--label", "team=web"],
+        &["--label", "team=web", "--label", "db-password"],
+        &["shop"],
+    ] {
+        let found = containerd.lookout(&[&["ps", "-o", "wide"], wanted].concat()).run().success();
+        let found = found.stdout_text();
+        assert!(found.contains("sleep 1000") && !found.contains("sleep 1001"), "{found}");
+    }
+    for nothing in
+        [&["--label", "team=x"][..], &["--image", "busy"], &["--label", "io.lookout.idle_after"]]
+    {
+        containerd.lookout(&[&["ps"], nothing].concat()).run().exit_code(3);
+    }
+    kill_and_remove(&containerd, &subscriber, "c");
+    kill_and_remove(&containerd, &subscriber, "other");
+    drop(subscriber);
     containerd.assert_nothing_left();
 }

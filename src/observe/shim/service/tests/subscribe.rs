@@ -13,7 +13,7 @@ use tokio::{
 use super::*;
 use crate::{
     api::{Filter, SlowPolicy},
-    model::Kubernetes,
+    model::{Annotation, Description, Kubernetes},
     observe::stream::SUBSCRIBERS_MAX,
 };
 
@@ -40,8 +40,14 @@ async fn the_names_of_a_container_are_given_once() {
     let served = serve(1 << 20).await;
     let container = |id: &str| {
         let kubernetes = Kubernetes { pod_name: format!("{id}-0"), ..Kubernetes::default() };
-        let (id, kubernetes) = (id.to_owned(), Some(kubernetes));
-        Arc::new(Container { id, kubernetes, ..Container::default() })
+        let annotation = Annotation { key: "app".into(), value: id.into() };
+        let description = Description {
+            kubernetes: Some(kubernetes),
+            name: format!("{id}-name"),
+            image: format!("{id}-image"),
+            annotations: vec![annotation],
+        };
+        Arc::new(Container { id: id.to_owned(), description, ..Container::default() })
     };
     let of = |container: &Arc<Container>, body| Event {
         container: Some(container.clone()),
@@ -67,7 +73,11 @@ async fn the_names_of_a_container_are_given_once() {
     let mut all = served.subscribe(SubscribeRequest { backfill: true, ..Default::default() }).await;
     assert_eq!(pods(&all.hello().await.containers), ["one-0", "two-0"]);
     let begun = all.next().await.expect("the start").container.into_option();
-    assert_eq!(pods(&begun.into_iter().collect::<Vec<_>>()), ["one-0"]);
+    assert_eq!(pods(begun.as_slice()), ["one-0"]);
+    let begun = begun.expect("a container");
+    assert_eq!((begun.name.as_str(), begun.image.as_str()), ("one-name", "one-image"));
+    let [annotation] = &begun.annotations[..] else { panic!("{begun:?}") };
+    assert_eq!((annotation.key.as_str(), annotation.value.as_str()), ("app", "one"));
 }
 
 /// Check each field of a process that starts and exits, as a client sees them.
