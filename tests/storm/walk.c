@@ -270,10 +270,21 @@ static void enter_host_mounts(void)
 	count(STEP_HOST_MOUNTS, !setns(FD_MOUNTS, CLONE_NEWNS));
 }
 
+/*
+ * A pid to ask for. Half of them were used a moment ago, perhaps by a process of the walk that has
+ * ended: a pid that is used again must not hide either process.
+ */
+static pid_t chosen_pid(void)
+{
+	pid_t recent = getpid() - 1 - (pid_t)below(100);
+
+	return below(2) && recent > 1 ? recent : 300 + (pid_t)below(30000);
+}
+
 static void take_step(enum step step)
 {
 	int cgroup = cgroups ? FD_CGROUPS + 2 * below(cgroups) : -1;
-	pid_t number = 300 + below(30000);
+	pid_t number = chosen_pid();
 	int time = below(2000);
 
 	switch (step) {

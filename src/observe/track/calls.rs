@@ -11,7 +11,7 @@
 //! ```
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     mem,
     sync::Arc,
 };
@@ -67,8 +67,9 @@ struct CallState {
     /// Whether records were lost since the call began, so that the exec of the root may be missing.
     is_lossy: bool,
     waiting: Vec<WaitingRecord>,
-    /// The pids of the waiting records. Each record of the container is looked up here.
-    waiting_pids: HashSet<i32>,
+    /// The pids of the waiting records, each with the time of its first one. Each record of the
+    /// container is looked up here.
+    waiting_since: HashMap<i32, u64>,
     waiting_bytes: usize,
     /// The processes of the call that were not reported and have not exited.
     unreported: Vec<ProcessKey>,
@@ -113,7 +114,7 @@ impl Calls {
             has_ended: false,
             is_lossy: false,
             waiting: Vec::new(),
-            waiting_pids: HashSet::new(),
+            waiting_since: HashMap::new(),
             waiting_bytes: 0,
             unreported: Vec::new(),
         });
@@ -136,15 +137,15 @@ impl Calls {
     /// of an exec: it gives the pid to another process (clone3 with `set_tid`) before the exec is
     /// known, and when the records of the first process no longer wait, they look like late records
     /// of a process that is known to have ended.
-    pub(super) fn call_to_wait_in(&self, pid: i32, what: &What) -> Option<CallId> {
-        let parent = match what {
+    pub(super) fn call_to_wait_in(&self, record: &WaitingRecord) -> Option<CallId> {
+        let parent = match &record.what {
             What::Fork(lineage) => lineage.parent_pid(),
             _ => None,
         };
+        let at_ns = record.stamp.at_ns;
         let has_earlier = |call: &&CallState| {
-            !call.waiting_pids.is_empty()
-                && (call.waiting_pids.contains(&pid)
-                    || parent.is_some_and(|parent| call.waiting_pids.contains(&parent)))
+            let waits = |pid| call.waiting_since.get(&pid).is_some_and(|since| *since <= at_ns);
+            !call.waiting_since.is_empty() && (waits(record.key.pid) || parent.is_some_and(waits))
         };
         self.open.iter().find(has_earlier).map(|call| call.id)
     }
@@ -168,7 +169,7 @@ impl Calls {
         if let What::Exec { image, .. } = &record.what {
             call.waiting_bytes += image.args.as_ref().map_or(0, |args| args.bytes.len());
         }
-        call.waiting_pids.insert(record.key.pid);
+        call.waiting_since.entry(record.key.pid).or_insert(record.stamp.at_ns);
         call.waiting.push(record);
         if is_root {
             return call.find_stages();
@@ -376,7 +377,7 @@ impl CallState {
     }
 
     fn take_waiting(&mut self) -> Vec<WaitingRecord> {
-        self.waiting_pids.clear();
+        self.waiting_since.clear();
         mem::take(&mut self.waiting)
     }
 }

@@ -163,7 +163,7 @@ impl Target {
 
     /// Applies a record, unless it has to wait behind an earlier one.
     fn apply_in_order(&mut self, record: WaitingRecord) {
-        match self.calls.call_to_wait_in(record.key.pid, &record.what) {
+        match self.calls.call_to_wait_in(&record) {
             Some(call) => self.wait(call, record),
             None => self.apply_record(record),
         }

@@ -142,34 +142,42 @@ fn a_pid_that_is_used_again_hides_no_process_of_an_exec() {
     );
 }
 
-/// Check the same where the second process belongs to another exec, which is known first.
+/// Check the same where the second process belongs to another exec, of which the pid is known before
+/// that of the first one, or after it.
 #[test]
 fn a_pid_that_two_execs_use_hides_no_process() {
-    let mut script = Script::started();
-    script.call(CALL, Some("a"));
-    script.call(CallId(2), Some("b"));
-    script.runc_exec(CALL, "/bin/a");
-    let first = born_at(Some(CALL), 10);
-    script.record(310, first, What::Fork(lineage(303, 302)));
-    script.record(310, first, exit(Some(0)));
-    script.record(401, of(CallId(2), true), What::Fork(lineage(400, SHIM)));
-    script.record(401, of(CallId(2), true), exec(lineage(400, SHIM), "/bin/b", Some(false)));
-    let second = born_at(Some(CallId(2)), 20);
-    script.record(310, second, What::Fork(lineage(401, 400)));
-    script.record(310, second, exit(Some(0)));
-    script.tracker.exec_started(HERE, &"b".into(), 401);
-    assert_eq!(script.lives(), ["process.start 401 /bin/b exec b"]);
-    script.tracker.exec_started(HERE, &"a".into(), 303);
-    assert_eq!(
-        script.lives(),
-        [
+    for first_known in ["a", "b"] {
+        let mut script = Script::started();
+        script.call(CALL, Some("a"));
+        script.call(CallId(2), Some("b"));
+        script.runc_exec(CALL, "/bin/a");
+        let first = born_at(Some(CALL), 10);
+        script.record(310, first, What::Fork(lineage(303, 302)));
+        script.record(310, first, exit(Some(0)));
+        script.record(401, of(CallId(2), true), What::Fork(lineage(400, SHIM)));
+        script.record(401, of(CallId(2), true), exec(lineage(400, SHIM), "/bin/b", Some(false)));
+        let second = born_at(Some(CallId(2)), 20);
+        script.record(310, second, What::Fork(lineage(401, 400)));
+        script.record(310, second, exit(Some(0)));
+        let of_a = [
             "process.start 303 /bin/a exec a",
             "process.fork 310 /bin/a descendant a",
             "process.exit 310 0",
-            "process.fork 310 /bin/b descendant b",
-            "process.exit 310 0",
-        ]
-    );
+        ];
+        let of_b = ["process.fork 310 /bin/b descendant b", "process.exit 310 0"];
+        let start_of_b = ["process.start 401 /bin/b exec b"];
+        if first_known == "a" {
+            script.tracker.exec_started(HERE, &"a".into(), 303);
+            assert_eq!(script.lives(), of_a);
+            script.tracker.exec_started(HERE, &"b".into(), 401);
+            assert_eq!(script.lives(), [&start_of_b[..], &of_b].concat());
+        } else {
+            script.tracker.exec_started(HERE, &"b".into(), 401);
+            assert_eq!(script.lives(), start_of_b);
+            script.tracker.exec_started(HERE, &"a".into(), 303);
+            assert_eq!(script.lives(), [&of_a[..], &of_b].concat());
+        }
+    }
 }
 
 /// Check that a process of an exec that makes a child of the shim (CLONE_PARENT) while another exec

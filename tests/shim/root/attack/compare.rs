@@ -136,9 +136,18 @@ impl Comparing<'_> {
         self.check_end(birth, identity, &events, &mut wrong);
         if !wrong.is_empty() {
             let all = describe(&events);
-            let story = self.story(birth);
-            self.differ(format!("{story}:\n  {}{all}", wrong.join("\n  ")));
+            let (story, others) = (self.story(birth), self.others_with_pid(identity));
+            self.differ(format!("{story}:\n  {}{all}{others}", wrong.join("\n  ")));
         }
+    }
+
+    /// The other processes of the walks that had the same pid.
+    fn others_with_pid(&self, identity: Identity) -> String {
+        let of_pid = |birth: &&Birth| {
+            birth.identity.is_some_and(|other| other.0 == identity.0 && other != identity)
+        };
+        let others = self.log.births.iter().filter(of_pid);
+        others.map(|birth| format!("\n  the pid was also that of {}", self.story(birth))).collect()
     }
 
     /// A process that its forker has made, and that was killed before it ran. Its events are those
