@@ -70,8 +70,14 @@ pub(super) fn compare(
     };
     let (known, unknown): (Vec<&Birth>, Vec<&Birth>) =
         log.births.iter().skip(1).partition(|birth| birth.identity.is_some());
+    let repeated = log.repeated();
     for birth in known {
-        comparing.process(birth);
+        if !birth.identity.is_some_and(|identity| repeated.contains_key(&identity)) {
+            comparing.process(birth);
+        }
+    }
+    for (identity, births) in repeated {
+        comparing.repeated(identity, &births);
     }
     // These were killed before they ran: they are known by their forker only.
     for birth in unknown.into_iter().filter(|birth| birth.attempt != Attempt::Failed) {
@@ -138,6 +144,22 @@ impl Comparing<'_> {
             let all = describe(&events);
             let (story, others) = (self.story(birth), self.others_with_pid(identity));
             self.differ(format!("{story}:\n  {}{all}{others}", wrong.join("\n  ")));
+        }
+    }
+
+    /// Processes with one pid that began within one clock tick. Neither events nor walks distinguish
+    /// them, so only their numbers are compared.
+    fn repeated(&mut self, identity: Identity, births: &[&Birth]) {
+        self.result.processes += births.len();
+        self.result.vague += births.len();
+        let events = self.events.remove(&identity).unwrap_or_default();
+        let forked = births.iter().filter(|birth| !birth.is_root).count();
+        let forks = of_kind(&events, "process.fork").len();
+        let exits = of_kind(&events, "process.exit").len();
+        if (forks, exits) != (forked, births.len()) {
+            let stories: Vec<String> = births.iter().map(|birth| self.story(birth)).collect();
+            let all = describe(&events);
+            self.differ(format!("{forks} forks and {exits} exits of {}{all}", stories.join(", ")));
         }
     }
 

@@ -1,6 +1,7 @@
 //! Reads the log of a walk, as `tests/storm/walk_log.h` defines it.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
@@ -50,6 +51,20 @@ pub(super) struct Log {
     pub(super) births: Vec<Birth>,
     pub(super) waits: Vec<(Identity, u32)>,
     pub(super) steps: Vec<StepCount>,
+}
+
+impl Log {
+    /// The processes that share their pid and clock tick with another one.
+    pub(super) fn repeated(&self) -> BTreeMap<Identity, Vec<&Birth>> {
+        let mut births: BTreeMap<Identity, Vec<&Birth>> = BTreeMap::new();
+        for birth in self.births.iter().skip(1) {
+            if let Some(identity) = birth.identity {
+                births.entry(identity).or_default().push(birth);
+            }
+        }
+        births.retain(|_, births| births.len() > 1);
+        births
+    }
 }
 
 #[derive(Debug, Clone, Default)]

@@ -24,6 +24,9 @@ pub(super) fn find_false_statements(
     let mut result = Comparison::default();
     let waited: BTreeMap<Identity, u32> = log.waits.iter().copied().collect();
     let mut reported = events_by_process(events);
+    // Which of several processes an event means cannot be said.
+    let repeated = log.repeated();
+    reported.retain(|identity, _| !repeated.contains_key(identity));
     for birth in log.births.iter().skip(1) {
         let Some(identity) = birth.identity else { continue };
         result.processes += 1;
