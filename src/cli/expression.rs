@@ -11,7 +11,7 @@ pub(super) struct Expression {
 
 /// The fields of all objects, at their first level. An expression that names another one is a
 /// mistake and would match nothing.
-const FIELDS: [&str; 46] = [
+const FIELDS: [&str; 49] = [
     "after_exit_ns",
     "alive",
     "begins_after",
@@ -43,6 +43,7 @@ const FIELDS: [&str; 46] = [
     "process",
     "processes",
     "quiet_ns",
+    "run_time_ns",
     "runtime",
     "schema_version",
     "seen",
@@ -52,6 +53,8 @@ const FIELDS: [&str; 46] = [
     "stage",
     "started",
     "status",
+    "survivors",
+    "survivors_count",
     "time",
     "times",
     "timestamp",

@@ -71,6 +71,9 @@ pub enum Body {
         ended: Option<Ended>,
         /// Whether the kernel's OOM killer ended the process.
         oom_killed: bool,
+        /// The time from the fork of the process to its exit, in nanoseconds; `None` if the fork
+        /// was not seen.
+        run_time_ns: Option<u64>,
     },
     /// A process was reaped, and its output has ended: the shim's own pipes, or else no surviving
     /// descendant holds it.
@@ -89,6 +92,15 @@ pub enum Body {
         holders: Vec<Parent>,
         /// How many processes hold the output.
         holders_count: u32,
+    },
+    /// The process of an exec has exited, and processes that descend from it are alive.
+    ExecLeft {
+        /// The process of the exec.
+        process: Arc<Process>,
+        /// The living descendants that began first, at most [`HOLDERS_NAMED`].
+        survivors: Vec<Parent>,
+        /// How many descendants are alive.
+        survivors_count: u32,
     },
     /// The kernel's OOM killer chose a process.
     OomKill(Arc<Process>),
@@ -166,6 +178,8 @@ event_types! {
     "process.done", Done = Body::Done { .. },
     /// Once, if a dead process is not done 10 s after its exit.
     "process.held", Held = Body::Held { .. },
+    /// The command of an exec has ended, and processes that it has started are alive; after its exit.
+    "exec.left", ExecLeft = Body::ExecLeft { .. },
     /// The kernel's OOM killer ended the process; before its exit, from the source `bpf` only.
     "process.oom_kill", OomKill = Body::OomKill(_),
     /// The container is observed from here on; its program has not run yet, or a gap follows.
@@ -206,6 +220,7 @@ impl Body {
             | Self::Exit { process, .. }
             | Self::Done { process, .. }
             | Self::Held { process, .. }
+            | Self::ExecLeft { process, .. }
             | Self::OomKill(process) => Some(process),
             Self::ContainerStart { .. }
             | Self::ContainerClose(_)

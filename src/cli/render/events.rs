@@ -9,7 +9,7 @@ use super::{
     time::{time_cell, times_fitted},
 };
 use crate::{
-    api::{Event, Process, event::Body},
+    api::{Event, Parent, Process, event::Body},
     cli::{args::Format, clock::short_duration, output::Style},
     client::json,
     model::{printable, rfc3339},
@@ -223,7 +223,10 @@ pub(in crate::cli) fn end_text(process: &Process) -> String {
 /// start is unknown.
 fn run_time_ns(event: &Event) -> Option<u64> {
     let Some(Body::Process(process)) = &event.body else { return None };
-    (process.created_ns > 0).then(|| event.time_ns.saturating_sub(process.created_ns))
+    // Older shims do not report it. The start is exact to a clock tick.
+    let since_start =
+        || (process.created_ns > 0).then(|| event.time_ns.saturating_sub(process.created_ns));
+    process.run_time_ns.or_else(since_start)
 }
 
 /// A run time; a short one in hundredths of a second, which are the clock ticks of a start.
@@ -250,17 +253,24 @@ fn process_what_cell(event: &Event, process: &Process) -> String {
             format!("{after}{}", command_text(process))
         }
         "process.held" => {
-            let holders = process.holders.iter().map(|holder| {
-                let path = holder.executable.as_deref().map(printable::safe_text);
-                format!("{} {}", holder.pid, path.as_deref().unwrap_or("?"))
-            });
-            let named = process.holders.len();
-            let more = (process.holders_count.unwrap_or_default() as usize).saturating_sub(named);
-            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-            format!("output held by {}{more}", holders.collect::<Vec<_>>().join(", "))
+            format!("output held by {}", named_text(&process.holders, process.holders_count))
+        }
+        "exec.left" => {
+            format!("has left {}", named_text(&process.survivors, process.survivors_count))
         }
         _ => command_text(process),
     }
+}
+
+/// The processes that an event names, and how many it does not name.
+fn named_text(named: &[Parent], count: Option<u32>) -> String {
+    let texts = named.iter().map(|one| {
+        let path = one.executable.as_deref().map(printable::safe_text);
+        format!("{} {}", one.pid, path.as_deref().unwrap_or("?"))
+    });
+    let more = (count.unwrap_or_default() as usize).saturating_sub(named.len());
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    format!("{}{more}", texts.collect::<Vec<_>>().join(", "))
 }
 
 /// The text of the column `WHAT` for an event of any type.

@@ -101,10 +101,11 @@ pub struct Event {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     labels: Vec<String>,
     /// `process.*`: how the process came into its container: `init`, `exec`, `descendant`,
-    /// `injected`, `hook` or `unknown`.
+    /// `injected`, `hook` or `unknown`. `exec.left`: `exec`.
     #[serde(skip_serializing_if = "String::is_empty")]
     origin: String,
-    /// `process.*`: the process. `container.start`: init, with its pid only.
+    /// `process.*`: the process. `exec.left`: that of the exec. `container.start`: init, with its pid
+    /// only.
     #[serde(skip_serializing_if = "Option::is_none")]
     process: Option<Process>,
     /// `process.exit`: 0 to 255, or 128 + the signal. Absent if it is unknown.
@@ -120,6 +121,16 @@ pub struct Event {
     /// `process.held`: how many processes hold the output; `holders` names at most 32 of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     holders_count: Option<u32>,
+    /// `process.exit`: the time from the fork of the process to its exit, in nanoseconds. Absent if
+    /// the fork was not seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_time_ns: Option<u64>,
+    /// `exec.left`: the living descendants of the exec that began first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    survivors: Vec<Parent>,
+    /// `exec.left`: how many descendants are alive; `survivors` names at most 32 of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    survivors_count: Option<u32>,
     #[serde(flatten)]
     port: Option<Port>,
     /// `container.start`: the settings of the container that were ignored, at most 16.
@@ -280,6 +291,9 @@ impl From<&api::Event> for Event {
             after_exit_ns: None,
             holders: Vec::new(),
             holders_count: None,
+            run_time_ns: None,
+            survivors: Vec::new(),
+            survivors_count: None,
             port: None,
             ignored_settings: Vec::new(),
             body: None,
@@ -290,7 +304,10 @@ impl From<&api::Event> for Event {
                 json.origin = process.origin.clone();
                 json.status = process.ended.as_ref().and_then(|ended| ended.status);
                 json.after_exit_ns = process.after_exit_ns;
-                json.holders = Parent::holders_of(process);
+                json.holders = Parent::all_of(&process.holders, process);
+                json.run_time_ns = process.run_time_ns;
+                json.survivors = Parent::all_of(&process.survivors, process);
+                json.survivors_count = process.survivors_count;
                 json.holders_count = process.holders_count;
                 json.process = Some(Process::of(process));
             }

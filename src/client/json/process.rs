@@ -224,10 +224,10 @@ impl Process {
 }
 
 impl Parent {
-    /// The processes that hold the output of an exited process, for `process.held`.
-    pub(super) fn holders_of(process: &api::Process) -> Vec<Self> {
+    /// Other processes that an event about a process names.
+    pub(super) fn all_of(named: &[api::Parent], process: &api::Process) -> Vec<Self> {
         let text = if needs_escaping(process) { escaped } else { utf8_text };
-        process.holders.iter().map(|holder| Self::of(holder, text)).collect()
+        named.iter().map(|one| Self::of(one, text)).collect()
     }
 
     fn of(parent: &api::Parent, text: fn(&[u8]) -> String) -> Self {

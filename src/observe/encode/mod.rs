@@ -137,7 +137,8 @@ impl<'a> Encoder<'a> {
                 | Body::OomKill(process)
                 | Body::Exit { process, .. }
                 | Body::Done { process, .. }
-                | Body::Held { process, .. } => writer.message(event::PROCESS, |writer| {
+                | Body::Held { process, .. }
+                | Body::ExecLeft { process, .. } => writer.message(event::PROCESS, |writer| {
                     self.write_process(process, container, writer);
                     self.write_end(&event.body, writer);
                 }),
@@ -294,16 +295,19 @@ impl<'a> Encoder<'a> {
         writer.number(process::EXECUTABLE_DELETED, u64::from(*executable_deleted));
     }
 
-    /// Writes the process fields that only an exit, a done or a held event has.
+    /// Writes the process fields that only one type of event has.
     fn write_end(&self, body: &Body, writer: &mut Writer<'_>) {
         match body {
-            Body::Exit { ended: how, oom_killed, .. } => writer.message(process::ENDED, |writer| {
-                let signal = how.and_then(Ended::signal_name).unwrap_or_default();
-                writer.optional_number(ended::CODE, how.and_then(Ended::code).map(u64::from));
-                writer.bytes(ended::SIGNAL, signal);
-                writer.optional_number(ended::STATUS, how.map(|how| how.status().into()));
-                writer.flag(ended::OOM_KILLED, *oom_killed);
-            }),
+            Body::Exit { ended: how, oom_killed, run_time_ns, .. } => {
+                writer.message(process::ENDED, |writer| {
+                    let signal = how.and_then(Ended::signal_name).unwrap_or_default();
+                    writer.optional_number(ended::CODE, how.and_then(Ended::code).map(u64::from));
+                    writer.bytes(ended::SIGNAL, signal);
+                    writer.optional_number(ended::STATUS, how.map(|how| how.status().into()));
+                    writer.flag(ended::OOM_KILLED, *oom_killed);
+                });
+                writer.optional_number(process::RUN_TIME_NS, *run_time_ns);
+            }
             Body::Done { after_exit_ns, .. } => {
                 writer.optional_number(process::AFTER_EXIT_NS, Some(*after_exit_ns))
             }
@@ -312,6 +316,14 @@ impl<'a> Encoder<'a> {
                     writer.message(process::HOLDERS, |writer| self.write_parent(holder, writer));
                 }
                 writer.optional_number(process::HOLDERS_COUNT, Some((*holders_count).into()));
+            }
+            Body::ExecLeft { survivors, survivors_count, .. } => {
+                for survivor in survivors {
+                    writer.message(process::SURVIVORS, |writer| {
+                        self.write_parent(survivor, writer);
+                    });
+                }
+                writer.optional_number(process::SURVIVORS_COUNT, Some((*survivors_count).into()));
             }
             _ => {}
         }

@@ -43,7 +43,7 @@ impl EventLog {
     fn evict_or_wait<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
-        kinds: &mut u16,
+        kinds: &mut u32,
     ) -> MutexGuard<'a, State> {
         let Some(timeout) = state.wait_before_evict().filter(|_| may_block()) else {
             state.evict();
@@ -69,7 +69,7 @@ fn may_block() -> bool {
 impl State {
     /// The wakers of waiting subscribers with filters that can match one of these types. Each waker
     /// is returned once until its subscriber has read.
-    fn take_wakers(&mut self, kinds: u16) -> Vec<Arc<Notify>> {
+    fn take_wakers(&mut self, kinds: u32) -> Vec<Arc<Notify>> {
         let is_waiting_for = |subscriber: &&mut Subscriber| {
             subscriber.is_waiting() && subscriber.filters.kinds() & kinds != 0
         };

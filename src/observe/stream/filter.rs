@@ -11,7 +11,7 @@ use crate::{
 pub const FILTERS_MAX: usize = 32;
 
 /// A set bit for each event type: bit N is the type at index N of [`EVENT_TYPES`].
-const EVERY_KIND: u16 = u16::MAX >> (u16::BITS as usize - EVENT_TYPES.len());
+const EVERY_KIND: u32 = u32::MAX >> (u32::BITS as usize - EVENT_TYPES.len());
 
 /// One filter of a subscriber. An event matches if it matches every field that is set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl MatchedFilters {
 pub(super) struct Filters {
     filters: Vec<Filter>,
     /// The types that at least one filter can match, as bits.
-    kinds: u16,
+    kinds: u32,
 }
 
 impl Filters {
@@ -88,7 +88,7 @@ impl Filters {
     }
 
     /// The event types that can match, as bits.
-    pub(super) fn kinds(&self) -> u16 {
+    pub(super) fn kinds(&self) -> u32 {
         self.kinds
     }
 
@@ -132,14 +132,14 @@ impl Filters {
     }
 }
 
-fn kinds(filters: &[Filter]) -> u16 {
+fn kinds(filters: &[Filter]) -> u32 {
     filters.iter().fold(0, |all, filter| all | filter.kinds)
 }
 
 #[derive(Debug)]
 struct Filter {
     /// The event types that the filter can match, as bits; 0 after the limit is reached.
-    kinds: u16,
+    kinds: u32,
     container_id: Option<Box<str>>,
     exec_id: Option<Box<str>>,
     origin: Option<Origin>,
@@ -195,7 +195,7 @@ impl Filter {
         })
     }
 
-    fn matches(&self, kind: u16, event: &Encoded<'_>) -> bool {
+    fn matches(&self, kind: u32, event: &Encoded<'_>) -> bool {
         self.kinds & kind != 0
             && event.monotonic_ns >= self.cooldown_until_ns
             && self.container_id.as_deref().is_none_or(|id| concerns_container(event, id))
@@ -246,14 +246,14 @@ fn file_name(path: &[u8]) -> &[u8] {
 }
 
 /// The bits of an event type, or of all types of `group.*`; `None` if there are none.
-fn kinds_named(name: &str) -> Option<u16> {
+fn kinds_named(name: &str) -> Option<u32> {
     let is_named = |known: &str| match name.strip_suffix('*') {
         // Only whole groups are accepted: `proc*` is not a prefix search.
         Some(group) => group.ends_with('.') && known.starts_with(group),
         None => known == name,
     };
     let bit = |(index, known): (usize, &&str)| if is_named(known) { 1 << index } else { 0 };
-    let kinds = EVENT_TYPES.iter().enumerate().map(bit).fold(0, |all, bit: u16| all | bit);
+    let kinds = EVENT_TYPES.iter().enumerate().map(bit).fold(0, |all, bit: u32| all | bit);
     (kinds != 0).then_some(kinds)
 }
 

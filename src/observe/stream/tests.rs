@@ -43,6 +43,7 @@ pub(super) fn exit(pid: i32, code: u8) -> Body {
         process: process(pid, "/bin/true"),
         ended: Some(Ended::Code(code)),
         oom_killed: false,
+        run_time_ns: None,
     }
 }
 

@@ -53,8 +53,8 @@ pub(super) struct Node {
     /// The value of a counter that each added process increments. Orders processes by when they
     /// were added.
     pub(super) serial: u64,
-    /// Whether its fork was received.
-    pub(super) forked: bool,
+    /// The time of its fork; `None` if its fork was not received.
+    born_ns: Option<NonZeroU64>,
     /// Whether it was reported with an image of its own, not its parent's.
     pub(super) started: bool,
     /// Whether it is init or an exec's own process: the shim reaps it.
@@ -134,6 +134,21 @@ impl PendingExit {
 impl Node {
     pub(super) fn identity(&self) -> Identity {
         Identity { key: self.key, start_ns: self.start_ns }
+    }
+
+    /// Whether its fork was received.
+    pub(super) fn is_forked(&self) -> bool {
+        self.born_ns.is_some()
+    }
+
+    /// Notes the time of its fork.
+    pub(super) fn set_born_ns(&mut self, at_ns: u64) {
+        self.born_ns = self.born_ns.or(NonZeroU64::new(at_ns));
+    }
+
+    /// How long it has run by this time; `None` if its fork was not received.
+    pub(super) fn run_time_ns(&self, at_ns: u64) -> Option<u64> {
+        Some(at_ns.saturating_sub(self.born_ns?.get()))
     }
 
     pub(super) fn image_ns(&self) -> Option<u64> {
@@ -262,7 +277,7 @@ impl Tree {
             parent_pid: pid(lineage.parent_pid()),
             grandparent_pid: pid(lineage.grandparent_pid),
             serial: self.births,
-            forked: false,
+            born_ns: None,
             started: false,
             root: false,
             image_ns: None,

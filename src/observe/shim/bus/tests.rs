@@ -29,7 +29,12 @@ fn process() -> Arc<Process> {
 }
 
 fn exit() -> Body {
-    Body::Exit { process: process(), ended: Some(Ended::Code(0)), oom_killed: false }
+    Body::Exit {
+        process: process(),
+        ended: Some(Ended::Code(0)),
+        oom_killed: false,
+        run_time_ns: None,
+    }
 }
 
 fn event(body: Body) -> api::Event {

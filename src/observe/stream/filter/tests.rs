@@ -102,8 +102,14 @@ fn fields_of_a_process_are_matched() {
 #[test]
 fn failures_are_exits_with_a_known_nonzero_status() {
     let failures = FilterSpec { failures: true, ..FilterSpec::default() };
-    let ended =
-        |ended| event(Body::Exit { process: process(1, "/bin/sh"), ended, oom_killed: false });
+    let ended = |ended| {
+        event(Body::Exit {
+            process: process(1, "/bin/sh"),
+            ended,
+            oom_killed: false,
+            run_time_ns: None,
+        })
+    };
     assert!(passes(failures.clone(), &ended(Some(Ended::Code(1)))));
     assert!(passes(failures.clone(), &ended(Some(Ended::Signal(9)))));
     assert!(!passes(failures.clone(), &ended(Some(Ended::Code(0)))));

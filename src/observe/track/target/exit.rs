@@ -1,8 +1,10 @@
 //! Exits: from a record, from the shim's reaper, or from the absence of a process.
 
+use std::sync::Arc;
+
 use super::Target;
 use crate::{
-    model::{Body, Ended, Grade, ProcessId},
+    model::{Body, Ended, Grade, HOLDERS_NAMED, Parent, Process, ProcessId},
     observe::track::{
         account::RecordOutcome,
         early_exits::EarlyExit,
@@ -82,6 +84,7 @@ impl Target {
     ) {
         let node = self.tree.node_mut(index);
         let Some(process) = node.process.clone() else { return };
+        let run_time_ns = node.run_time_ns(stamp.at_ns);
         node.death = Some(Box::new(Death {
             at_ns: stamp.at_ns,
             outputs: pending_exit.outputs,
@@ -93,7 +96,33 @@ impl Target {
         if pending_exit.oom_killed {
             self.emit(stamp, Body::OomKill(process.clone()));
         }
-        self.emit(stamp, Body::Exit { process, ended, oom_killed: pending_exit.oom_killed });
+        let oom_killed = pending_exit.oom_killed;
+        self.emit(stamp, Body::Exit { process: process.clone(), ended, oom_killed, run_time_ns });
+        if self.tree.node(index).root && process.exec_id.is_some() {
+            self.report_left(stamp, index, process);
+        }
+    }
+
+    /// Reports the processes that an exec has left, if there are any.
+    fn report_left(&mut self, stamp: Stamp, index: Index, process: Arc<Process>) {
+        let mut left = self.tree.descendants(index);
+        left.retain(|&below| {
+            let node = self.tree.node(below);
+            node.process.is_some() && node.death.is_none()
+        });
+        if left.is_empty() {
+            return;
+        }
+        left.sort_unstable_by_key(|&below| self.tree.node(below).serial);
+        let survivors_count = u32::try_from(left.len()).unwrap_or(u32::MAX);
+        let named = left.iter().take(HOLDERS_NAMED);
+        let survivors = named.filter_map(|&below| {
+            let process = self.tree.node(below).process.as_ref()?;
+            Some(Parent { key: process.key, image: process.image.clone() })
+        });
+        let survivors = survivors.collect();
+        let stamp = Stamp::derived(stamp.at_ns, Grade::Late);
+        self.emit(stamp, Body::ExecLeft { process, survivors, survivors_count });
     }
 
     /// Reports the exit of a process that no longer exists, although no record or reaper has

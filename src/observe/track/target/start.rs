@@ -38,9 +38,9 @@ impl Target {
                 // reused.
                 let reused = key.compare_starts(node.key).is_none()
                     && stamp.at_ns > node.last_ns
-                    && (node.forked || node.started);
+                    && (node.is_forked() || node.started);
                 if !reused {
-                    node.forked = true;
+                    node.set_born_ns(stamp.at_ns);
                     return RecordOutcome::Silent;
                 }
             }
@@ -50,7 +50,7 @@ impl Target {
         let Some(index) = self.add_process(identity, lineage, stamp.at_ns) else {
             return RecordOutcome::NoCapacity;
         };
-        self.tree.node_mut(index).forked = true;
+        self.tree.node_mut(index).set_born_ns(stamp.at_ns);
         let Some(process) = self.forked_process(index, lineage, provenance) else {
             if let Some(call) = provenance.and_then(|provenance| provenance.call) {
                 self.calls.note_unreported(call, key);
@@ -153,7 +153,7 @@ impl Target {
         new: &NewImage,
     ) -> RecordOutcome {
         let node = self.tree.node(index);
-        let (key, forked, new_here) = (node.key, node.forked, node.process.is_none());
+        let (key, forked, new_here) = (node.key, node.is_forked(), node.process.is_none());
         let (origin, exec_id, birth_known) = if let Some(reported) = &node.process {
             (reported.origin, reported.exec_id.clone(), forked && !node.started)
         } else {

@@ -96,6 +96,7 @@ fn a_child_of_the_shim_waits_while_an_exec_starts() {
             "process.start 302 /bin/id exec probe",
             "process.fork 303 /bin/id descendant probe",
             "process.exit 302 0",
+            "exec.left 302",
             "reaped? 302",
             "process.exec 301 /impostor unknown",
         ]

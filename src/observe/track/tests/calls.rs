@@ -533,3 +533,33 @@ fn a_scan_reports_init_only_if_it_may_run() {
     scan(&mut script);
     assert_eq!(script.lines(), ["process.start 200 /bin/sh init snapshot"]);
 }
+
+/// Check that an exec that ends before its descendants reports them after its exit, oldest first, and
+/// that neither init nor an exec without living descendants reports any.
+#[test]
+fn an_exec_reports_what_it_has_left() {
+    let mut script = Script::started();
+    script.call(CALL, Some("probe"));
+    script.runc_exec(CALL, "/bin/sh");
+    script.tracker.exec_started(HERE, &"probe".into(), 303);
+    for pid in [304, 305, 306] {
+        script.record(pid, of(CALL, true), What::Fork(lineage(303, SHIM)));
+    }
+    script.record(307, of(CALL, true), What::Fork(lineage(305, 303)));
+    script.record(304, of(CALL, true), exit(Some(0)));
+    script.lives();
+    script.record(303, of(CALL, true), exit(Some(0)));
+    let left = script.effects().iter().find_map(|effect| match effect {
+        Effect::Emit(Emission {
+            body: Body::ExecLeft { survivors, survivors_count, .. }, ..
+        }) => {
+            let pids: Vec<i32> = survivors.iter().map(|one| one.key.pid).collect();
+            Some((pids, *survivors_count))
+        }
+        _ => None,
+    });
+    assert_eq!(left, Some((vec![305, 306, 307], 3)));
+    assert_eq!(script.lives(), ["process.exit 303 0", "exec.left 303"]);
+    script.record(INIT, ENTERED, exit(Some(0)));
+    assert_eq!(script.lives(), ["process.exit 200 0"]);
+}

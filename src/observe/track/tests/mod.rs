@@ -131,7 +131,7 @@ fn line(effect: &Effect) -> String {
             let name = body.type_name();
             let snapshot = if *grade == Grade::Snapshot { " snapshot" } else { "" };
             match body {
-                Body::Exit { process, ended, oom_killed } => {
+                Body::Exit { process, ended, oom_killed, .. } => {
                     let ended =
                         ended.map_or_else(|| "?".to_owned(), |ended| ended.status().to_string());
                     let oom = if *oom_killed { " oom" } else { "" };

@@ -122,3 +122,34 @@ fn pids_are_reported_as_the_node_numbers_them() {
     let close = kill_and_remove(&containerd, &subscriber, "c");
     assert_eq!(close.at("/seen"), close.at("/delivered"), "{close:?}");
 }
+
+/// Check that the end of an exec names the processes that it has left, and how long it has run, and
+/// that an exec without living processes reports nothing.
+#[test]
+fn an_exec_reports_what_it_has_left() {
+    let containerd = Containerd::start(Version::V1_7);
+    let subscriber = containerd.subscribe();
+    containerd.detached("c", &[], &["sleep", "1000"]);
+    let script = "sleep 2001 & sleep 2002 & /bin/sleep 0.3; :";
+    containerd.ctr(&["task", "exec", "--exec-id", "leaky", "c", "sh", "-c", script]).success();
+    let left =
+        subscriber.wait(deadline::PATIENCE, "the report", |event| event.kind() == "exec.left");
+    assert_eq!(left.text("/containerd/exec_id"), "leaky", "{left:?}");
+    assert_eq!((left.args(), left.number("/survivors_count")), (vec!["sh", "-c", script], Some(2)));
+    for at in ["/survivors/0", "/survivors/1"] {
+        let survivor = left.number(&format!("{at}/pid"));
+        let run = subscriber.find(|event| event.number("/process/pid") == survivor);
+        assert!(run.is_some_and(|run| run.text("/containerd/exec_id") == "leaky"), "{left:?}");
+    }
+    let exit = subscriber.wait_of("process.exit", &left);
+    let ran_ns = exit.number("/run_time_ns").expect("a run time");
+    assert!((300_000_000..5_000_000_000).contains(&ran_ns), "{exit:?}");
+    containerd
+        .ctr(&["task", "exec", "--exec-id", "clean", "c", "sh", "-c", "/bin/true & wait"])
+        .success();
+    kill_and_remove(&containerd, &subscriber, "c");
+    let reports = subscriber.all().iter().filter(|event| event.kind() == "exec.left").count();
+    assert_eq!(reports, 1);
+    drop(subscriber);
+    containerd.assert_nothing_left();
+}

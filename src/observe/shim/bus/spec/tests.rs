@@ -59,8 +59,10 @@ fn a_start_is_a_process_with_annotations() {
 /// Check what it prints of exits: a code or a signal, never both, and neither if it is unknown.
 #[test]
 fn an_exit_has_a_code_or_a_signal_or_neither() {
-    let exit =
-        |ended, oom_killed| json(Body::Exit { process: process(b"echo\0"), ended, oom_killed });
+    let exit = |ended, oom_killed| {
+        let process = process(b"echo\0");
+        json(Body::Exit { process, ended, oom_killed, run_time_ns: None })
+    };
     insta::assert_snapshot!(exit(Some(Ended::Code(3)), false), @r#"{"ociVersion":"1.0.2","process":{"user":{"uid":1000},"args":["echo"],"cwd":"/srv"},"annotations":{"io.lookout.code":"3","io.lookout.container":"web","io.lookout.entity_id":"0000abcd000010734d","io.lookout.exec_id":"probe","io.lookout.executable":"/bin/echo","io.lookout.grade":"exact","io.lookout.origin":"exec","io.lookout.pid":"4211","io.lookout.seq":"17","io.lookout.status":"3","io.lookout.time":"2","io.lookout.type":"process.exit"}}"#);
     insta::assert_snapshot!(exit(Some(Ended::Signal(9)), true), @r#"{"ociVersion":"1.0.2","process":{"user":{"uid":1000},"args":["echo"],"cwd":"/srv"},"annotations":{"io.lookout.container":"web","io.lookout.entity_id":"0000abcd000010734d","io.lookout.exec_id":"probe","io.lookout.executable":"/bin/echo","io.lookout.grade":"exact","io.lookout.oom_killed":"true","io.lookout.origin":"exec","io.lookout.pid":"4211","io.lookout.seq":"17","io.lookout.signal":"SIGKILL","io.lookout.status":"137","io.lookout.time":"2","io.lookout.type":"process.exit"}}"#);
     assert!(!exit(None, false).contains("status"));

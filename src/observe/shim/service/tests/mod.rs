@@ -216,5 +216,8 @@ fn start(pid: i32) -> Event {
 }
 
 fn exit(pid: i32, ended: Option<Ended>) -> Event {
-    event("web", Body::Exit { process: Arc::new(process(pid)), ended, oom_killed: false })
+    event(
+        "web",
+        Body::Exit { process: Arc::new(process(pid)), ended, oom_killed: false, run_time_ns: None },
+    )
 }
