@@ -7,6 +7,7 @@ use super::{
     exit::{Exit, Failure},
     hint_if_empty,
     output::{Output, Style},
+    past,
     render::{self, inspect::Inspected},
     rows::select_and_sort,
     shim_set::ShimSet,
@@ -37,7 +38,10 @@ pub(super) async fn tree(args: TreeArgs, out: &mut Output) -> Result<Exit, Failu
     let style = Style::for_stdout(args.common.display);
     let page = async || {
         let hints = (!args.watch).then_some(&Format::Table);
-        let (processes, exit) = live_processes(&args.common, hints).await?;
+        let (processes, exit) = match args.at {
+            None => live_processes(&args.common, hints).await?,
+            Some(at_ns) => past::processes_at(&args.common, at_ns).await?,
+        };
         let text = match args.output {
             PageFormat::Json => render::processes::list(&processes, &Format::Json, style),
             PageFormat::Table => render::tree::format_trees(&processes, style),

@@ -5,7 +5,10 @@
 
 use super::{connect_to_daemon, print_message};
 use crate::{
-    api::{Container, Event, Filter, HistoryContainersRequest, HistoryEventsRequest, event::Body},
+    api::{
+        Container, Event, Filter, HistoryContainer, HistoryContainersRequest, HistoryEventsRequest,
+        event::Body,
+    },
     client::{Daemon, DaemonError, HistoryEvents},
 };
 
@@ -102,18 +105,24 @@ pub(super) fn is_of_journal(event: &Event) -> bool {
 /// The containers that the history knows, live and ended. Empty if no daemon answers, or if it has
 /// no history.
 pub(super) async fn containers(namespace: Option<&str>) -> Vec<Container> {
-    let Ok(daemon) = connect_to_daemon().await else { return Vec::new() };
-    known_containers(&daemon, namespace).await.unwrap_or_default()
+    let records = records(namespace).await;
+    records.into_iter().filter_map(|one| one.container.into_option()).collect()
 }
 
-async fn known_containers(
+/// What the history knows of each run of a container. Empty if no daemon answers, or if it has no
+/// history.
+pub(super) async fn records(namespace: Option<&str>) -> Vec<HistoryContainer> {
+    let Ok(daemon) = connect_to_daemon().await else { return Vec::new() };
+    known_records(&daemon, namespace).await.unwrap_or_default()
+}
+
+async fn known_records(
     daemon: &Daemon,
     namespace: Option<&str>,
-) -> Result<Vec<Container>, DaemonError> {
+) -> Result<Vec<HistoryContainer>, DaemonError> {
     let request = HistoryContainersRequest {
         namespace: namespace.unwrap_or_default().to_owned(),
         ..Default::default()
     };
-    let (_, known) = daemon.history_containers(&request).await?;
-    Ok(known.into_iter().filter_map(|one| one.container.into_option()).collect())
+    Ok(daemon.history_containers(&request).await?.1)
 }

@@ -30,6 +30,7 @@ mod history;
 mod man;
 mod merged;
 mod output;
+mod past;
 mod ports;
 #[cfg(all(test, feature = "default"))]
 mod reference;

@@ -108,3 +108,32 @@ fn a_history_that_is_off_completes_nothing() {
     assert_eq!(gaps, 1, "{}", ran.out);
     assert!(ran.err.contains("history_size"), "{}", ran.err);
 }
+
+/// The time between an event of a script and the next one, as an argument.
+fn after(seq: u64) -> String {
+    let since_1970 = BEGAN_NS + seq * SPACING_NS + SPACING_NS / 2;
+    lookout::model::rfc3339(since_1970)
+}
+
+/// Check that the processes of an ended container at a time are those that had begun and not ended,
+/// and that the tree of a time without any is empty.
+#[test]
+fn a_tree_of_the_past_has_what_lived_then() {
+    let (node, _living) = stored();
+    let id = Script::new("ended", 1).container_id();
+    // Of each command: 3, 6, 9 … fork, then exec, then exit.
+    for (seq, lives) in [(2, false), (3, true), (4, true), (5, false), (151, true), (152, false)] {
+        let ran = lookout(&node, &["tree", &id, "--at", &after(seq), "-o", "json"]);
+        assert_eq!(ran.code, Some(0), "{seq}: {} {}", ran.err, ran.out);
+        let found: Value = serde_json::from_str(&ran.out).unwrap();
+        let pids: Vec<u64> = found
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|one| one["process"]["pid"].as_u64())
+            .collect();
+        assert_eq!(pids.len(), usize::from(lives), "{seq}: {pids:?}");
+    }
+    let all = lookout(&node, &["tree", "--at", &after(150)]);
+    assert_eq!((all.code, all.out.lines().count()), (Some(0), 4), "{} {}", all.err, all.out);
+}

@@ -281,13 +281,20 @@ pub(super) struct PsArgs {
 Examples:
   lookout tree              the process trees of all containers
   lookout tree web -w       that of one container, again and again
-  lookout tree --pod web-0  those of a pod")]
+  lookout tree --pod web-0  those of a pod
+  lookout tree web --at 14:05  what ran at that time, also if the container has ended")]
 pub(super) struct TreeArgs {
     #[command(flatten)]
     pub(super) common: ContainerOptions,
     /// Print the trees again whenever they may have changed.
     #[arg(short, long)]
     pub(super) watch: bool,
+    /// Print the trees of this time: 14:05, 2026-11-25T14:05, or 10m for ten minutes ago.
+    ///
+    /// From the daemon's history and the journals of the shims. The exit status is 5 if events are
+    /// missing, so that a process may be missing or listed after its end.
+    #[arg(long, value_name = "TIME", value_parser = parse_time, conflicts_with = "watch")]
+    pub(super) at: Option<u64>,
     /// Output format.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(super) output: PageFormat,
