@@ -1,22 +1,21 @@
-//! The commands that show current state: `ps`, `tree`, `capabilities` and `inspect`.
+//! The commands that show current state: `ps`, `tree` and `capabilities`.
 
 use futures::future::join_all;
 
 use super::{
-    args::{CapabilitiesArgs, ContainerOptions, Format, InspectArgs, PageFormat, PsArgs, TreeArgs},
+    args::{CapabilitiesArgs, ContainerOptions, Format, PageFormat, PsArgs, TreeArgs},
     exit::{Exit, Failure},
     hint_if_empty,
     output::{Output, Style},
-    past,
-    render::{self, inspect::Inspected},
+    past, render,
     rows::select_and_sort,
     shim_set::ShimSet,
     watch,
 };
 use crate::{
-    api::{Container, ContainerProcess, Filter, event::Body},
+    api::ContainerProcess,
     client::{
-        EventFollower, FollowOptions, FollowStep, Shim, ShimError,
+        Shim,
         json::{Capability, ListedProcess},
     },
     observe::node,
@@ -106,75 +105,4 @@ pub(super) async fn capabilities(
     let style = Style::for_stdout(display);
     out.write(&render::capabilities::page(&categories, args.output, style))?;
     Ok(set.exit_status())
-}
-
-pub(super) async fn inspect(args: InspectArgs, out: &mut Output) -> Result<Exit, Failure> {
-    let options = ContainerOptions::of_container(args.container, args.namespace, args.display);
-    let (set, scope) = ShimSet::select(&options, false).await?;
-    let style = Style::for_stdout(args.display);
-    let mut exit = set.exit_status();
-    for shim in &set.shims {
-        let of_shim = |one: &&Container| one.namespace == shim.registration.namespace;
-        for container in scope.containers().iter().filter(of_shim) {
-            let (known, is_complete) = collect_inspected(shim, container).await?;
-            if !is_complete {
-                exit = Exit::Incomplete;
-            }
-            out.write(&render::inspect::page(&shim.registration, &known, args.output, style))?;
-        }
-    }
-    Ok(exit)
-}
-
-/// Collects all that a shim knows of a container. The returned boolean is false if the journal no
-/// longer has all events, or could not be read to its end.
-async fn collect_inspected(
-    shim: &Shim,
-    container: &Container,
-) -> Result<(Inspected, bool), ShimError> {
-    let id = container.id.as_str();
-    let mut known = Inspected {
-        container: container.clone(),
-        capabilities: shim.capabilities().await?.categories.iter().map(Capability::from).collect(),
-        // A shim of an older version may not have the method `Status`.
-        status: shim.status().await.ok(),
-        ..Default::default()
-    };
-    match shim.processes(id).await {
-        Ok(answer) => {
-            (known.processes, known.is_idle) = (answer.processes, !answer.idle.is_empty())
-        }
-        Err(error) if error.is_not_found() => {}
-        Err(error) => return Err(error),
-    }
-    let filter = Filter { container_id: id.to_owned(), ..Default::default() };
-    let mut journal = EventFollower::new(
-        shim.registration.clone(),
-        FollowOptions { filters: vec![filter], ..Default::default() },
-    );
-    loop {
-        match journal.next().await {
-            FollowStep::Events(events) => {
-                for event in events {
-                    match &event.body {
-                        // A gap without a sequence number is one of the stream itself and concerns
-                        // every container of the shim.
-                        Some(Body::Gap(gap)) if event.seq == 0 => known.lost.add_gap(gap),
-                        _ if event.container.get_or_default().id == id => {
-                            if event.container.is_described() {
-                                known.container.describe(&event.container);
-                            }
-                            known.events.push(event);
-                        }
-                        _ => {}
-                    }
-                }
-            }
-            FollowStep::End => {
-                let is_complete = !known.lost.is_any();
-                return Ok((known, is_complete));
-            }
-            FollowStep::Broken(_) => return Ok((known, false)),
-        }
-    }
 }

@@ -26,6 +26,7 @@ mod exits;
 #[cfg(feature = "expressions")]
 mod expression;
 mod history;
+mod inspect;
 #[cfg(feature = "man")]
 mod man;
 mod merged;
@@ -116,7 +117,7 @@ async fn run_command(Cli { command, config, color }: Cli) -> Result<Exit, Failur
         Command::Exits(args) => exits::run(args, &mut out).await?,
         Command::Execs(args) => execs::run(args, &mut out).await?,
         Command::Capabilities(args) => containers::capabilities(args, &mut out).await?,
-        Command::Inspect(args) => containers::inspect(args, &mut out).await?,
+        Command::Inspect(args) => inspect::run(args, &mut out).await?,
         Command::Wait(args) => wait::run(args, &mut out).await?,
         #[cfg(target_os = "linux")]
         Command::Doctor(args) => doctor::run(&args, config.as_deref(), &mut out)?,

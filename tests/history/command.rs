@@ -137,3 +137,25 @@ fn a_tree_of_the_past_has_what_lived_then() {
     let all = lookout(&node, &["tree", "--at", &after(150)]);
     assert_eq!((all.code, all.out.lines().count()), (Some(0), 4), "{} {}", all.err, all.out);
 }
+
+/// Check that a container that has ended is inspected, and that the page says that its own exit was not
+/// seen.
+#[test]
+fn an_ended_container_is_inspected() {
+    let (node, _living) = stored();
+    let id = Script::new("ended", 1).container_id();
+    let ran = lookout(&node, &["inspect", &id]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{}", ran.out);
+    for line in [
+        "pod         shop/ended-7d4b9c8f6d-x2x4z",
+        "state       unknown: its shim has ended, and no exit was seen",
+        "failures    the last 5 of 15",
+        "events      the last 10 of 300",
+    ] {
+        assert!(ran.out.lines().any(|one| one == line), "{line} is not in {}", ran.out);
+    }
+    let ran = lookout(&node, &["inspect", "ended-7d4b9c8f6d-x2x4z", "-o", "json"]);
+    let page: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((&page["state"], &page["failures"]), (&"unknown".into(), &15.into()));
+    assert_eq!(page["shim"], Value::Null);
+}

@@ -164,7 +164,7 @@ fn pid_cell(event: &Event) -> String {
 }
 
 /// Whether an event reports a loss, or an exit with a status that is non-zero or unknown.
-fn is_failure(event: &Event) -> bool {
+pub(super) fn is_failure(event: &Event) -> bool {
     match &event.body {
         Some(Body::Gap(_)) => true,
         Some(Body::Process(process)) => {
@@ -221,7 +221,7 @@ pub(in crate::cli) fn end_text(process: &Process) -> String {
 
 /// How long the process of an exit has run, in nanoseconds, exact to a clock tick; `None` if its
 /// start is unknown.
-fn run_time_ns(event: &Event) -> Option<u64> {
+pub(super) fn run_time_ns(event: &Event) -> Option<u64> {
     let Some(Body::Process(process)) = &event.body else { return None };
     // Older shims do not report it. The start is exact to a clock tick.
     let since_start =
@@ -230,7 +230,7 @@ fn run_time_ns(event: &Event) -> Option<u64> {
 }
 
 /// A run time; a short one in hundredths of a second, which are the clock ticks of a start.
-fn run_time_text(ns: u64) -> String {
+pub(super) fn run_time_text(ns: u64) -> String {
     let hundredths = ns / 10_000_000;
     match hundredths {
         0..1000 => format!("{}.{:02}s", hundredths / 100, hundredths % 100),

@@ -280,7 +280,7 @@ fn the_view_has_the_idle_containers() {
     wait("the list", &node, || is_idle(true));
     assert!(ok(&node, &["stats", "--containers"]).contains(" web (idle) "));
     let page = ok(&node, &["inspect", "web"]);
-    assert!(page.contains("\nstate       open, idle\n"), "{page}");
+    assert!(page.contains("\nstate       running, idle\n"), "{page}");
     shim.emit(event(
         1,
         "web",
