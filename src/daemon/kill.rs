@@ -105,8 +105,5 @@ pub(super) fn left(
 
 /// The identity of a process of a container.
 pub(super) fn key_of(member: &api::ContainerProcess) -> Option<ProcessKey> {
-    let process = member.process.get_or_default();
-    // The entity id has 8 hexadecimal digits of the boot, 8 of the pid, then those of the start.
-    let start_ticks = u64::from_str_radix(process.entity_id.get(16..)?, 16).ok()?;
-    Some(ProcessKey::new(process.pid, start_ticks))
+    ProcessKey::of_entity_id(&member.process.get_or_default().entity_id)
 }

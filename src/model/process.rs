@@ -54,6 +54,19 @@ impl ProcessKey {
         Self::new(pid, start_ns / (1_000_000_000 / TICKS_PER_SECOND))
     }
 
+    /// The key of an [entity id](Self::entity_id); `None` if the text is none.
+    #[must_use]
+    pub fn of_entity_id(entity_id: &str) -> Option<Self> {
+        // `from_str_radix` alone would accept a sign.
+        let is_hexadecimal = entity_id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !is_hexadecimal || entity_id.len() > 32 {
+            return None;
+        }
+        let pid = u32::from_str_radix(entity_id.get(8..16)?, 16).ok()?;
+        let start_ticks = u64::from_str_radix(entity_id.get(16..)?, 16).ok()?;
+        Some(Self::new(i32::try_from(pid).ok()?, start_ticks))
+    }
+
     /// The start time in clock ticks, in the form of messages and files: 0 if it is not known.
     #[must_use]
     pub fn start_ticks(self) -> u64 {

@@ -12,8 +12,21 @@ proptest! {
         shift in 0..64,
     ) {
         let start_ticks = start_ticks >> shift;
-        let id = ProcessKey::new(pid, start_ticks).entity_id(boot);
-        prop_assert_eq!(id.to_string(), format!("{boot:08x}{pid:08x}{start_ticks:x}"));
+        let key = ProcessKey::new(pid, start_ticks);
+        let id = key.entity_id(boot).to_string();
+        prop_assert_eq!(&id, &format!("{boot:08x}{pid:08x}{start_ticks:x}"));
+        prop_assert_eq!(ProcessKey::of_entity_id(&id), Some(key));
+    }
+
+    /// Check that a text that is no entity id has no key.
+    #[test]
+    fn another_text_is_no_entity_id(text in "[0-9a-gé+-]{0,40}") {
+        let is_id = (17..=32).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+            && text.as_bytes()[8] < b'8';
+        if !is_id {
+            prop_assert_eq!(ProcessKey::of_entity_id(&text), None);
+        }
     }
 }
 
