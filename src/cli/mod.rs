@@ -8,6 +8,7 @@
 //!  unobserved finds containers that no shim observes
 //!  render     formats answers as text; no I/O
 //!  registry   the commands for registered processes
+//!  top        the screen of `lookout top`
 //! ```
 //!
 //! The commands for containers ask the shims directly and change nothing. The commands of
@@ -33,6 +34,8 @@ mod merged;
 mod output;
 mod past;
 mod ports;
+#[cfg(feature = "daemon")]
+mod rates;
 #[cfg(all(test, feature = "default"))]
 mod reference;
 #[cfg(feature = "daemon")]
@@ -44,6 +47,8 @@ mod shim_set;
 mod sink;
 mod starts;
 mod stream;
+#[cfg(all(feature = "top", target_os = "linux"))]
+mod top;
 mod unobserved;
 mod wait;
 mod watch;

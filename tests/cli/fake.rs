@@ -77,9 +77,13 @@ impl Node {
 
     /// Writes the registration of a shim that does not serve.
     pub(crate) fn register(&self, id: &str) -> PathBuf {
+        self.register_as(i32::try_from(std::process::id()).expect("a pid"), id)
+    }
+
+    /// As [`register`](Self::register), of a shim that is the process `pid`.
+    fn register_as(&self, pid: i32, id: &str) -> PathBuf {
         let socket = self.path().join(format!("{id}.sock"));
-        let pid = std::process::id();
-        let start = start_ticks(i32::try_from(pid).expect("a pid")).expect("we live");
+        let start = start_ticks(pid).expect("it lives");
         let shims = self.path().join("shims/default");
         fs::create_dir_all(&shims).expect("a folder");
         let address = format!("unix://{}", socket.display());
@@ -99,10 +103,15 @@ impl Node {
 
     /// Starts a fake shim and registers it when it serves.
     pub(crate) fn shim(&self, id: &str, script: Script) -> Fake {
+        self.shim_of(i32::try_from(std::process::id()).expect("a pid"), id, script)
+    }
+
+    /// As [`shim`](Self::shim). The shim lives as long as the process `pid`.
+    pub(crate) fn shim_of(&self, pid: i32, id: &str, script: Script) -> Fake {
         let socket = self.path().join(format!("{id}.sock"));
         let mut fake = Fake { script: Arc::new(Mutex::new(script)), socket, server: None };
         fake.serve();
-        self.register(id);
+        self.register_as(pid, id);
         fake
     }
 }

@@ -17,4 +17,5 @@ mod run;
 mod schema;
 mod script;
 mod terminal;
+mod top;
 mod users;

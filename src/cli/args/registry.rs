@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{DisplayOptions, ListFormat};
+use super::{ContainerOptions, DisplayOptions, ListFormat};
 use crate::{api::Selector, registry::entry::signal_number};
 
 #[derive(Debug, Subcommand)]
@@ -45,7 +45,11 @@ pub(in crate::cli) enum RegistryCommand {
     Find(FindArgs),
     /// Show the resource usage of registered processes.
     Stats(StatsArgs),
-    /// Show a live view of the resource usage of registered processes.
+    /// Show what the processes of containers, and registered processes, use and do.
+    ///
+    /// On a terminal: trees of processes with their CPU and memory usage, I/O, ports and latest
+    /// exits, on the whole screen; `?` shows the keys. Otherwise the usage is printed repeatedly,
+    /// as the daemon knows it.
     Top(TopArgs),
     /// Save the registry to a file, or load entries from a file.
     #[command(subcommand)]
@@ -74,7 +78,7 @@ pub(in crate::cli) struct PingArgs {
 //
 // A struct that flattens `SelectOptions` does so in its last field: clap applies the help heading
 // "Selection" to every option that follows.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Selection")]
 pub(in crate::cli) struct SelectOptions {
     /// Select entries with this tag; repeat to accept any of several tags.
@@ -296,12 +300,23 @@ pub(in crate::cli) struct StatsArgs {
     pub(in crate::cli) select: SelectOptions,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+Examples:
+  lookout top                      all containers, and all registered processes
+  lookout top web                  one container
+  lookout top --pod shop/web-0     the containers of a pod
+  lookout top --sort io            what reads and writes most first
+  lookout top --tag job            registered processes with a tag, and their descendants
+  lookout top --count 1 | head     the usage once, from the daemon")]
 pub(in crate::cli) struct TopArgs {
-    /// Also show the processes of the node's containers.
+    #[command(flatten)]
+    pub(in crate::cli) common: ContainerOptions,
+    /// Also show the processes of the node's containers. On a terminal that is the default, unless
+    /// registered processes are selected.
     #[arg(long)]
     pub(in crate::cli) containers: bool,
-    /// Also show all descendants of the processes.
+    /// Also show all descendants of the registered processes. On a terminal they are always shown.
     #[arg(long)]
     pub(in crate::cli) tree: bool,
     /// Time between two updates.
@@ -314,9 +329,23 @@ pub(in crate::cli) struct TopArgs {
     #[arg(long, default_value = "cpu")]
     pub(in crate::cli) sort: SortOrder,
     #[command(flatten)]
-    pub(in crate::cli) display: DisplayOptions,
-    #[command(flatten)]
     pub(in crate::cli) select: SelectOptions,
+}
+
+impl TopArgs {
+    /// Whether containers are selected.
+    pub(in crate::cli) fn selects_containers(&self) -> bool {
+        let common = &self.common;
+        common.container().is_some()
+            || common.namespace.is_some()
+            || common.pod.is_some()
+            || common.k8s_namespace.is_some()
+    }
+
+    /// Whether registered processes are selected.
+    pub(in crate::cli) fn selects_registered(&self) -> bool {
+        self.select != SelectOptions::default()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -324,7 +353,16 @@ pub(in crate::cli) enum SortOrder {
     /// CPU usage, highest first.
     Cpu,
     /// Resident memory, largest first.
+    #[value(alias = "rss")]
     Memory,
+    /// Bytes read from storage and written to it, most first.
+    Io,
+    /// Pid.
+    Pid,
+    /// Latest start first.
+    Age,
+    /// Name of the entry, else the command.
+    Name,
     /// Entry id, then pid.
     Id,
 }

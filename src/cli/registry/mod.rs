@@ -2,7 +2,6 @@
 
 mod entries;
 mod find;
-mod keys;
 mod run;
 mod snapshot;
 mod usage;

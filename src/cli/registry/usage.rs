@@ -1,10 +1,10 @@
 //! `lookout stats` and `lookout top`: the resource usage of processes.
 
-use std::{collections::HashMap, io::IsTerminal as _, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{connect_to_daemon, keys::KeyReader};
+use super::connect_to_daemon;
 use crate::cli::args::registry::{SortOrder, StatsArgs, TopArgs};
 use crate::{
     api::{SampleRequest, Usage},
@@ -12,7 +12,9 @@ use crate::{
         args::ListFormat,
         exit::{Exit, Failure},
         output::{Output, Style},
+        rates::per_second,
         render::usage as render,
+        shim_set::ShimSet,
         stream::TerminationSignals,
     },
 };
@@ -47,74 +49,50 @@ pub(in crate::cli) async fn stats(args: StatsArgs, out: &mut Output) -> Result<E
     Ok(Exit::Ok)
 }
 
-/// `lookout top`: prints the resource usage repeatedly, with the CPU rates since the previous
-/// sample.
+/// `lookout top`: the screen on a terminal. Otherwise it prints the resource usage repeatedly, with
+/// the CPU rates since the previous sample.
 pub(in crate::cli) async fn top(args: TopArgs, out: &mut Output) -> Result<Exit, Failure> {
-    let selector = Some(args.select.selector(Vec::new())).into();
+    #[cfg(all(feature = "top", target_os = "linux"))]
+    if std::io::IsTerminal::is_terminal(&std::io::stdout()) {
+        return Box::pin(crate::cli::top::run(args)).await;
+    }
+    let style = Style::for_stdout(args.common.display);
+    let selects_containers = args.selects_containers();
+    let scope = match selects_containers {
+        true => Some(ShimSet::select(&args.common, false).await?.1),
+        false => None,
+    };
     let request = SampleRequest {
-        selector,
-        containers: args.containers,
+        selector: Some(args.select.selector(Vec::new())).into(),
+        containers: args.containers || selects_containers,
         tree: args.tree,
         ..Default::default()
     };
     let daemon = connect_to_daemon().await?;
+    let sample = async || {
+        let mut usages = daemon.sample(&request).await?;
+        if let Some(scope) = &scope {
+            usages.retain(|usage| usage.container.as_ref().is_some_and(|one| scope.has(one)));
+        }
+        Ok::<_, Failure>(usages)
+    };
     let mut termination = TerminationSignals::new()?;
-    let is_terminal = std::io::stdout().is_terminal();
-    let mut before = daemon.sample(&request).await?;
-    let screen = is_terminal.then(|| AlternateScreen::enter(out)).transpose()?;
-    let keys = KeyReader::from_stdin().filter(|_| is_terminal);
-    let mut left = args.count.unwrap_or(u64::MAX);
-    let mut order = args.sort;
+    let mut before = sample().await?;
     // A page has rates from the first one on, without a wait for the whole interval.
     let mut until = Instant::now() + args.interval.min(FIRST_INTERVAL);
-    let mut rates = HashMap::new();
-    let result = loop {
+    for _ in 0..args.count.unwrap_or(u64::MAX) {
         tokio::select! {
-            () = termination.received() => break Ok(Exit::Ok),
-            Some(key) = next_key(keys.as_ref()) => match key {
-                b'q' => break Ok(Exit::Ok),
-                b'c' => order = SortOrder::Cpu,
-                b'm' => order = SortOrder::Memory,
-                b'i' => order = SortOrder::Id,
-                _ => continue,
-            },
-            () = sleep_until(until) => {
-                until += args.interval;
-                let now = match daemon.sample(&request).await {
-                    Ok(now) => now,
-                    Err(error) => break Err(error.into()),
-                };
-                rates = cpu_rates(&before, &now);
-                before = now;
-                left -= 1;
-            }
+            () = termination.received() => break,
+            () = sleep_until(until) => {}
         }
-        let mut usages = before.clone();
-        sort_usages(&mut usages, &rates, order);
-        let style = Style::for_stdout(args.display);
-        let page = render::top_page(&usages, &rates, style);
-        let shown = match &screen {
-            Some(screen) => screen.draw_page(&page, out),
-            None => out.write(&page).and_then(|()| out.flush()),
-        };
-        if let Err(error) = shown {
-            break Err(error.into());
-        }
-        if left == 0 {
-            break Ok(Exit::Ok);
-        }
-    };
-    if screen.is_some() {
-        AlternateScreen::leave(out)?;
+        until += args.interval;
+        let mut now = sample().await?;
+        let rates = cpu_rates(&before, &now);
+        before.clone_from(&now);
+        sort_usages(&mut now, &rates, args.sort);
+        out.write_now(&render::top_page(&now, &rates, style))?;
     }
-    result
-}
-
-async fn next_key(keys: Option<&KeyReader>) -> Option<u8> {
-    match keys {
-        Some(keys) => keys.next_key().await,
-        None => std::future::pending().await,
-    }
+    Ok(Exit::Ok)
 }
 
 /// The CPU rate of each process between two samples, by entity id; 1.0 is one processor.
@@ -123,10 +101,9 @@ fn cpu_rates(before: &[Usage], now: &[Usage]) -> HashMap<String, f64> {
         before.iter().map(|usage| (usage.entity_id.as_str(), usage)).collect();
     let rate = |usage: &Usage| {
         let before = earlier.get(usage.entity_id.as_str())?;
-        let over = usage.monotonic_ns.checked_sub(before.monotonic_ns).filter(|over| *over > 0)?;
-        let used = usage.cpu_ns.saturating_sub(before.cpu_ns);
-        #[expect(clippy::cast_precision_loss, reason = "the rate is only displayed")]
-        Some((usage.entity_id.clone(), used as f64 / over as f64))
+        let over_ns = usage.monotonic_ns.checked_sub(before.monotonic_ns)?;
+        let rate = per_second(before.cpu_ns, usage.cpu_ns, over_ns)? / 1e9;
+        Some((usage.entity_id.clone(), rate))
     };
     now.iter().filter_map(rate).collect()
 }
@@ -141,39 +118,14 @@ fn sort_usages(usages: &mut [Usage], rates: &HashMap<String, f64>, sort: SortOrd
     match sort {
         SortOrder::Cpu => usages.sort_by(|one, other| rate(other).total_cmp(&rate(one))),
         SortOrder::Memory => usages.sort_by_key(|usage| std::cmp::Reverse(usage.rss_bytes)),
+        SortOrder::Io => usages.sort_by_key(|usage| {
+            let bytes = [usage.read_bytes, usage.written_bytes].into_iter().flatten();
+            std::cmp::Reverse(bytes.fold(0_u64, u64::saturating_add))
+        }),
+        SortOrder::Pid => usages.sort_by_key(|usage| usage.pid),
+        SortOrder::Age => usages.sort_by_key(|usage| std::cmp::Reverse(usage.created_ns)),
+        SortOrder::Name => usages
+            .sort_by(|one, other| (&one.name, &one.command).cmp(&(&other.name, &other.command))),
         SortOrder::Id => {}
-    }
-}
-
-/// The alternate screen of the terminal. Leaving it restores the previous contents.
-struct AlternateScreen;
-
-impl AlternateScreen {
-    fn enter(out: &mut Output) -> Result<Self, Failure> {
-        out.write("\x1b[?1049h\x1b[?25l")?;
-        out.flush()?;
-        Ok(Self)
-    }
-
-    /// Draws a page over the previous one without clearing the screen, which avoids flicker. Lines
-    /// that do not fit on the screen are omitted.
-    #[expect(clippy::unused_self, reason = "a page may be drawn only after `enter`")]
-    fn draw_page(&self, page: &str, out: &mut Output) -> std::io::Result<()> {
-        let rows = terminal_size::terminal_size()
-            .map_or(24, |(_, terminal_size::Height(rows))| usize::from(rows));
-        let lines: Vec<&str> = page.lines().take(rows).collect();
-        out.write("\x1b[H")?;
-        for (index, line) in lines.iter().enumerate() {
-            out.write(line)?;
-            out.write(if index + 1 < lines.len() { "\x1b[K\r\n" } else { "\x1b[K" })?;
-        }
-        out.write("\x1b[J")?;
-        out.flush()
-    }
-
-    fn leave(out: &mut Output) -> Result<(), Failure> {
-        out.write("\x1b[?25h\x1b[?1049l")?;
-        out.flush()?;
-        Ok(())
     }
 }

@@ -104,14 +104,15 @@ fn process_line(process: &Process, left: &str, is_last: bool, style: Style) -> S
 }
 
 /// The lines that connect processes.
-struct Lines {
-    last: &'static str,
-    branch: &'static str,
+pub(in crate::cli) struct Lines {
+    pub(in crate::cli) last: &'static str,
+    pub(in crate::cli) branch: &'static str,
     /// Beside the descendants of a process that has further siblings.
-    beside: &'static str,
+    pub(in crate::cli) beside: &'static str,
 }
 
-fn lines(style: Style) -> Lines {
+/// The lines that the locale has.
+pub(in crate::cli) fn lines(style: Style) -> Lines {
     match style.is_ascii {
         true => Lines { last: "`- ", branch: "|- ", beside: "|  " },
         false => Lines { last: "└─ ", branch: "├─ ", beside: "│  " },

@@ -148,7 +148,7 @@ fn cpu_time_text(cpu_ns: u64) -> String {
 }
 
 /// A number of bytes in the largest unit that gives at least two digits, rounded down.
-fn size_text(bytes: u64) -> String {
+pub(in crate::cli) fn size_text(bytes: u64) -> String {
     let units = ["B", "K", "M", "G", "T"];
     let step = units.iter().enumerate().rev().find(|(power, _)| bytes >> (10 * power) >= 10);
     let (power, unit) = step.unwrap_or((0, &"B"));

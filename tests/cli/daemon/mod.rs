@@ -109,6 +109,10 @@ impl Sleeper {
         self.0.id().to_string()
     }
 
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.0.try_wait().expect("a child").is_none()
+    }
+
     /// Kills and reaps the process.
     pub(crate) fn end(&mut self) {
         self.0.kill().expect("it lives");
