@@ -7,6 +7,7 @@
 //!  stream     merges the events of several shims
 //!  unobserved finds containers that no shim observes
 //!  render     formats answers as text; no I/O
+//!  report     the life of a container as one document
 //!  registry   the commands for registered processes
 //!  top        the screen of `lookout top`
 //! ```
@@ -41,6 +42,8 @@ mod reference;
 #[cfg(feature = "daemon")]
 mod registry;
 mod render;
+#[cfg(feature = "report")]
+mod report;
 mod rows;
 mod select;
 mod shim_set;
@@ -123,6 +126,8 @@ async fn run_command(Cli { command, config, color }: Cli) -> Result<Exit, Failur
         Command::Execs(args) => execs::run(args, &mut out).await?,
         Command::Capabilities(args) => containers::capabilities(args, &mut out).await?,
         Command::Inspect(args) => inspect::run(args, &mut out).await?,
+        #[cfg(feature = "report")]
+        Command::Report(args) => report::run(args, &mut out).await?,
         Command::Wait(args) => wait::run(args, &mut out).await?,
         #[cfg(target_os = "linux")]
         Command::Doctor(args) => doctor::run(&args, config.as_deref(), &mut out)?,

@@ -12,6 +12,7 @@ mod daemon;
 mod doctor;
 mod events;
 mod fake;
+mod report;
 mod run;
 #[path = "../shim/harness/schema.rs"]
 mod schema;

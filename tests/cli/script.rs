@@ -121,7 +121,7 @@ pub(crate) fn alive(id: &str) -> Vec<ContainerProcess> {
     .collect()
 }
 
-fn port(address: &str, number: u32, scope: &str, owners: &[(i32, &str)]) -> Port {
+pub(crate) fn port(address: &str, number: u32, scope: &str, owners: &[(i32, &str)]) -> Port {
     let owner = |(pid, path): &(i32, &str)| Owner {
         pid: *pid,
         vpid: Some(pid - 4000),

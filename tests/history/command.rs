@@ -159,3 +159,27 @@ fn an_ended_container_is_inspected() {
     assert_eq!((&page["state"], &page["failures"]), (&"unknown".into(), &15.into()));
     assert_eq!(page["shim"], Value::Null);
 }
+
+/// Check that a report has all processes of a container that has ended, and of one of which the
+/// journal no longer has the beginning, each once.
+#[test]
+fn a_report_is_of_the_history_and_the_journal() {
+    let (node, living) = stored();
+    let report = |id: &str| -> Value {
+        let ran = lookout(&node, &["report", id, "-o", "json"]);
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{}", ran.out);
+        serde_json::from_str(&ran.out).unwrap()
+    };
+    for (script, is_running) in [(Script::new("ended", 1), false), (living.script.clone(), true)] {
+        let report = report(&script.container_id());
+        assert_eq!(report["is_running"], is_running);
+        assert_eq!(report["container"]["pod"], format!("{}-7d4b9c8f6d-x2x4z", script.id));
+        let processes = report["processes"].as_array().unwrap();
+        // Three events for each, and the last one has only its first two.
+        assert_eq!(processes.len() as u64, EVENTS / 3 + 1, "{report}");
+        assert_eq!(
+            (processes[1]["pid"].as_u64(), processes[1]["state"].as_str()),
+            (Some(5001), Some("ended"))
+        );
+    }
+}

@@ -3,6 +3,8 @@
 mod format;
 #[cfg(feature = "daemon")]
 pub(super) mod registry;
+#[cfg(feature = "report")]
+mod report;
 
 use clap::{
     Args, Parser, Subcommand, ValueEnum,
@@ -15,6 +17,8 @@ pub(super) use self::format::{CustomColumn, FieldPath, Format};
 
 #[cfg(feature = "daemon")]
 use self::registry::RegistryCommand;
+#[cfg(feature = "report")]
+pub(super) use self::report::{ReportArgs, ReportFormat};
 use crate::{
     cli::{
         clock::{parse_duration, parse_time},
@@ -61,6 +65,12 @@ pub(super) enum Command {
     Capabilities(CapabilitiesArgs),
     /// Show detailed information about a container.
     Inspect(InspectArgs),
+    /// Write a report of a container: its processes over time, failures, ports and gaps.
+    ///
+    /// The container may still run, or have ended: then the daemon's history is asked. The report is
+    /// one document on stdout, without links to other files.
+    #[cfg(feature = "report")]
+    Report(ReportArgs),
     /// Wait until something has happened in a container.
     ///
     /// Returns at once if it is so already. With several conditions, the first of them counts; the

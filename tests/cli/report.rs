@@ -1,0 +1,147 @@
+//! The command `lookout report`.
+
+use lookout::api::{Container, Event, Kubernetes, event::Body};
+use serde_json::{Value, json};
+
+use super::{
+    fake::{Fake, Node, Script},
+    run::{command, run},
+    script::{TIME_NS, alive, event, gap, life, port, process, start},
+};
+
+fn report(node: &Node, args: &[&str]) -> (i32, Vec<u8>) {
+    let output = command(node, &[&["report"], args].concat()).output().expect("it runs");
+    (output.status.code().expect("no signal ended it"), output.stdout)
+}
+
+fn object(node: &Node, args: &[&str]) -> (i32, Value) {
+    let (code, out) = report(node, &[args, &["-o", "json"]].concat());
+    (code, serde_json::from_slice(&out).expect("JSON"))
+}
+
+/// The processes of a report as pid, parent's id, state and status.
+fn processes(report: &Value) -> Vec<Value> {
+    let all = report["processes"].as_array().expect("a list").iter();
+    all.map(|one| json!([one["pid"], one["parent"], one["state"], one["status"]])).collect()
+}
+
+/// A shim of which the container has ended, with a port.
+fn ended(node: &Node, id: &str) -> Fake {
+    let mut events = life(id);
+    events.insert(3, port_event("port.open"));
+    events.insert(4, port_event("port.close"));
+    numbered(&mut events);
+    node.shim(id, Script { events, ..Default::default() })
+}
+
+fn port_event(type_name: &str) -> Event {
+    let port = port("127.0.0.1", 8080, "loopback", &[(4211, "/bin/sleep")]);
+    event(1, "web", type_name, Body::Port(port))
+}
+
+fn numbered(events: &mut [Event]) {
+    for (seq, event) in (1..).zip(events) {
+        (event.seq, event.time_ns) = (seq, TIME_NS + seq * 1_000_000);
+    }
+}
+
+/// Check the report of a container that has ended, of which the shim still has the journal.
+#[test]
+fn an_ended_container_is_reported() {
+    let node = Node::new();
+    let _shim = ended(&node, "web");
+    let (code, report) = object(&node, &["web"]);
+    assert_eq!(code, 0, "{report}");
+    assert_eq!(
+        processes(&report),
+        [json!([4016, null, "ended", 5]), json!([4211, 0, "ended", 0])],
+        "{report}"
+    );
+    assert_eq!(report["container"], json!({"namespace": "default", "id": "web"}));
+    assert_eq!(
+        (&report["from"], &report["to"], &report["is_running"]),
+        (
+            &json!("2023-11-14T22:13:20.001000000Z"),
+            &json!("2023-11-14T22:13:20.008000000Z"),
+            &json!(false)
+        )
+    );
+    assert_eq!(report["execs"], json!([{"exec_id": "probe-1", "process": 1, "processes": 1}]));
+    assert_eq!(report["ports"][0]["owners"][0]["process"], 1);
+    assert_eq!(report["accounts"][0]["seen"], report["accounts"][0]["delivered"]);
+    let text = run(&node, &["report", "web"]);
+    assert!(text.out.starts_with("## Container <code>default/web</code>\n"), "{}", text.out);
+}
+
+/// Check that a container that runs has open bars up to now, names of Kubernetes, and the processes
+/// of which the journal has no event.
+#[test]
+fn a_running_container_is_reported() {
+    let node = Node::new();
+    let k8s = Kubernetes {
+        namespace: "shop".into(),
+        pod_name: "web-0".into(),
+        container_name: "app".into(),
+        ..Default::default()
+    };
+    let container =
+        Container { namespace: "default".into(), id: "web".into(), ..Default::default() };
+    let script = Script {
+        events: vec![start(1, "web", process(4017, 4016, &["/bin/work"]))],
+        processes: alive("web"),
+        containers: vec![Container { k8s: Some(k8s).into(), ..container }],
+        ..Default::default()
+    };
+    let _shim = node.shim("web", script);
+    let (code, report) = object(&node, &["web-0"]);
+    assert_eq!((code, &report["is_running"]), (0, &json!(true)), "{report}");
+    assert_eq!(report["container"]["pod"], "web-0");
+    let pids: Vec<i64> = processes(&report).iter().map(|one| one[0].as_i64().unwrap()).collect();
+    assert_eq!(pids, [4016, 4017, 4019, 4018, 4211], "{report}");
+    assert_eq!(report["counts"]["running"], 5);
+}
+
+/// Check the exit status: a gap makes a report incomplete, and there is none without a container.
+#[test]
+fn the_exit_status_says_what_is_missing() {
+    let node = Node::new();
+    let mut events = life("web");
+    events.insert(2, gap(1, "web", Some(3)));
+    numbered(&mut events);
+    let _shim = node.shim("web", Script { events, ..Default::default() });
+    let (code, report) = object(&node, &["web"]);
+    assert_eq!((code, &report["gaps"][0]["lost"]), (5, &json!(3)), "{report}");
+    // The times of the gap are before those of its event.
+    let (code, later) = object(&node, &["web", "--since", "2023-11-14T22:13:20.0055Z"]);
+    assert_eq!((code, &later["gaps"]), (0, &json!([])), "{later}");
+    let (_, sooner) = object(&node, &["web", "--until", "2023-11-14T22:13:20.0055Z"]);
+    assert_eq!(processes(&sooner)[0], json!([4016, null, "running", null]), "{sooner}");
+    let none = run(&node, &["report", "nope"]);
+    assert_eq!((none.code, none.err.as_str()), (3, "lookout: container nope not found\n"));
+    assert_eq!(none.out, "");
+}
+
+/// Check that a report is about one container: a pod of two is refused, with their names.
+#[test]
+fn a_name_of_several_containers_is_refused() {
+    let node = Node::new();
+    let named = |id: &str, name: &str| {
+        let k8s = Kubernetes {
+            pod_name: "web-0".into(),
+            container_name: name.into(),
+            ..Default::default()
+        };
+        Container {
+            namespace: "default".into(),
+            id: id.into(),
+            k8s: Some(k8s).into(),
+            ..Default::default()
+        }
+    };
+    let containers = vec![named("a1", "app"), named("b2", "sidecar")];
+    let _shim = node.shim("a1", Script { containers, ..Default::default() });
+    let ran = run(&node, &["report", "web-0"]);
+    let message = "lookout: a report is about one container, and 2 have this name: default/a1, \
+                   default/b2\n";
+    assert_eq!((ran.code, ran.err.as_str()), (2, message));
+}
