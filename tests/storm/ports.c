@@ -5,6 +5,7 @@
  *   ports short COUNT MICROSECONDS FIRST [stay | tcp | udp]
  *                            COUNT listeners, one after the other, each open for MICROSECONDS; with `stay`, then
  *                            waits for a signal; with `udp` they are UDP sockets
+ *   ports steps COUNT MICROSECONDS FIRST   COUNT listeners, MICROSECONDS apart, all open until a signal
  *   ports hold ADDRESS PORT [v6only]       listens, prints the bound `ADDRESS PORT`, and waits for a signal
  *   ports udp ADDRESS PORT [connected]
  *                            binds a UDP socket, with `connected` also connects it; prints the same and waits
@@ -129,6 +130,14 @@ static void make_short(long count, long microseconds, int first, int is_udp)
 	}
 }
 
+static void open_in_steps(long count, long microseconds, int first)
+{
+	for (long n = 0; n < count; n++) {
+		listening("127.0.0.1", first + n, 0);
+		usleep(microseconds);
+	}
+}
+
 static void accept_many(long count, int port)
 {
 	int fd = listening("127.0.0.1", port, 0);
@@ -217,6 +226,9 @@ int main(int argc, char **argv)
 		make_short(count, atol(argv[3]), atoi(argv[4]), is_udp);
 		if (argc > 5 && !strcmp(argv[5], "stay"))
 			wait_for_a_signal();
+	} else if (!strcmp(what, "steps") && argc > 4) {
+		open_in_steps(count, atol(argv[3]), atoi(argv[4]));
+		wait_for_a_signal();
 	} else if (!strcmp(what, "hold") && argc > 3) {
 		fd = listening(argv[2], atoi(argv[3]), argc > 4);
 		printf("%s %d\n", argv[2], port_of(fd));

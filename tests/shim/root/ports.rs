@@ -10,6 +10,7 @@ mod namespaces;
 mod quiet;
 mod short;
 mod udp;
+mod waiting;
 
 use std::time::Duration;
 
