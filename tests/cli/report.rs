@@ -1,13 +1,35 @@
 //! The command `lookout report`.
 
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
 use lookout::api::{Container, Event, Kubernetes, event::Body};
 use serde_json::{Value, json};
 
 use super::{
     fake::{Fake, Node, Script},
     run::{command, run},
-    script::{TIME_NS, alive, event, gap, life, port, process, start},
+    script::{TIME_NS, alive, event, exit, gap, life, port, process, start},
 };
+
+/// What another program finds in a document.
+fn read(kind: &str, content: &[u8]) -> Value {
+    let tools = std::env::var_os("LOOKOUT_TOOLS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools"), PathBuf::from);
+    let python = tools.join("perfetto/bin/python");
+    assert!(python.exists(), "{} is missing: run hack/setup", python.display());
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("report");
+    fs::write(&file, content).expect("a new file");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/report.py");
+    let output = Command::new(python).arg(script).args([kind.as_ref(), file.as_os_str()]).output();
+    let output = output.expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
 
 fn report(node: &Node, args: &[&str]) -> (i32, Vec<u8>) {
     let output = command(node, &[&["report"], args].concat()).output().expect("it runs");
@@ -69,6 +91,9 @@ fn an_ended_container_is_reported() {
     assert_eq!(report["execs"], json!([{"exec_id": "probe-1", "process": 1, "processes": 1}]));
     assert_eq!(report["ports"][0]["owners"][0]["process"], 1);
     assert_eq!(report["accounts"][0]["seen"], report["accounts"][0]["delivered"]);
+    let page = run(&node, &["report", "web", "-o", "html"]);
+    assert_eq!((page.code, page.err.as_str()), (0, ""), "{}", page.out);
+    assert!(page.out.contains("tcp 127.0.0.1:8080"), "{}", page.out);
     let text = run(&node, &["report", "web"]);
     assert!(text.out.starts_with("## Container <code>default/web</code>\n"), "{}", text.out);
 }
@@ -116,7 +141,7 @@ fn the_exit_status_says_what_is_missing() {
     assert_eq!((code, &later["gaps"]), (0, &json!([])), "{later}");
     let (_, sooner) = object(&node, &["web", "--until", "2023-11-14T22:13:20.0055Z"]);
     assert_eq!(processes(&sooner)[0], json!([4016, null, "running", null]), "{sooner}");
-    let none = run(&node, &["report", "nope"]);
+    let none = run(&node, &["report", "nope", "-o", "html"]);
     assert_eq!((none.code, none.err.as_str()), (3, "lookout: container nope not found\n"));
     assert_eq!(none.out, "");
 }
@@ -144,4 +169,48 @@ fn a_name_of_several_containers_is_refused() {
     let message = "lookout: a report is about one container, and 2 have this name: default/a1, \
                    default/b2\n";
     assert_eq!((ran.code, ran.err.as_str()), (2, message));
+}
+
+/// Check with a parser of HTML that a hostile text adds no element and no attribute to a page, and
+/// that it is there as text.
+#[test]
+fn a_text_of_a_container_is_text_in_a_page() {
+    let texts = [
+        "</td></table><script>alert(1)</script>",
+        "\" onmouseover=\"alert(1)\" '",
+        "</style><style>*{display:none}</style>",
+        "--><!-- <![CDATA[ &lt;b&gt; {{ 7 * 7 }}",
+        "\u{202e}\u{1b}[2J\0",
+    ];
+    let page = |args: &[&str], bytes: &[u8]| {
+        let node = Node::new();
+        let mut one = process(4016, 0, args);
+        one.args.push(bytes.to_vec());
+        one.exec_id = args[0].into();
+        let open = port("::", 80, "wildcard", &[(4016, args[0])]);
+        let mut events = vec![
+            start(1, "web", one.clone()),
+            event(2, "web", "port.open", Body::Port(open)),
+            exit(3, "web", one, 1),
+        ];
+        numbered(&mut events);
+        let _shim = node.shim("web", Script { events, ..Default::default() });
+        let (code, out) = report(&node, &["web", "-o", "html", "--until", "2023-11-15"]);
+        assert_eq!(code, 0);
+        read("html", &out)
+    };
+    let (hostile, plain) = (page(&texts, b"<b>\xff"), page(&["x"], b"y"));
+    for part in ["elements", "attributes", "unbalanced"] {
+        assert_eq!(hostile[part], plain[part], "{part}");
+    }
+    assert_eq!(plain["unbalanced"], json!([]));
+    let elements = hostile["elements"].as_object().expect("a map");
+    for absent in ["script", "link", "img", "iframe", "form", "object", "svg"] {
+        assert!(!elements.contains_key(absent), "{absent}");
+    }
+    let title = hostile["titles"][0].as_str().expect("a text");
+    for text in &texts[..4] {
+        assert!(title.contains(&text.replace('\'', r"'\''")), "{text}: {title}");
+    }
+    assert!(title.contains(r"\u202e\x1b[2J\x00") && title.contains(r"<b>\xff"), "{title}");
 }

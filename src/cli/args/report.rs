@@ -8,6 +8,7 @@ use crate::cli::clock::parse_time;
 #[command(after_long_help = "\
 Examples:
   lookout report web                                what has happened in web, as Markdown
+  lookout report web -o html > web.html             a page with a timeline, for a browser
   lookout report shop/web-0/app --since 1h -o json  the last hour, for a program
   lookout report build >> \"$GITHUB_STEP_SUMMARY\"    in the summary of a job")]
 pub(in crate::cli) struct ReportArgs {
@@ -36,6 +37,8 @@ pub(in crate::cli) struct ReportArgs {
 pub(in crate::cli) enum ReportFormat {
     /// Markdown, for a pull request or the summary of a job.
     Md,
+    /// A page without scripts, for a browser and for paper.
+    Html,
     /// A JSON object with everything.
     Json,
 }

@@ -1,13 +1,15 @@
 //! `lookout report`: the life of one container as one document.
 //!
 //! ```text
-//!  events ─▶ build, process ─▶ tree ─▶ model ─┬▶ markdown
+//!  events ─▶ build, process ─▶ tree ─▶ model ─┬▶ html
+//!                                             ├▶ markdown
 //!                                             └▶ JSON, which is the model itself
 //! ```
 //!
 //! Everything below [`run`] is pure: it has no I/O and reads no clock.
 
 mod build;
+mod html;
 mod markdown;
 mod model;
 mod process;
@@ -78,6 +80,7 @@ pub(super) async fn run(args: ReportArgs, out: &mut Output) -> Result<Exit, Fail
         },
     });
     match args.output {
+        ReportFormat::Html => out.write(&html::page(&report)?)?,
         ReportFormat::Md => out.write(&markdown::page(&report))?,
         ReportFormat::Json => out.write(&(json::to_line(&report) + "\n"))?,
     }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{
     build::{Builder, Window},
-    markdown,
+    html, markdown,
     model::{Report, State},
     tree,
 };
@@ -368,7 +368,8 @@ fn many_processes_take_linear_time() {
         let began = std::time::Instant::now();
         let report = story.ended();
         assert_eq!(report.processes.len(), 100_000);
-        let sizes = [markdown::page(&report).len() / 300];
+        let sizes =
+            [html::page(&report).unwrap().len() / 5000, markdown::page(&report).len() / 300];
         assert!(sizes.iter().all(|row| (50..1000).contains(row)), "{sizes:?}");
         // A deep chain may not fit as a whole.
         let chosen = tree::chosen(&report.processes, 5000).len();
@@ -391,6 +392,8 @@ fn a_long_list_keeps_failures() {
     let report = story.ended();
     let pids: Vec<i32> = tree::chosen(&report.processes, 5).iter().map(|one| one.pid).collect();
     assert_eq!(pids, [10, 11, 12, 20, 21]);
+    let text = html::page(&report).unwrap();
+    assert!(!text.contains("left out"), "{text}");
 }
 
 proptest! {
@@ -436,6 +439,7 @@ proptest! {
             let (start, end) = process.bar;
             prop_assert!(report.from.0 <= start && start <= end && end <= report.to.0);
         }
+        prop_assert!(html::page(&report).is_ok());
         markdown::page(&report);
     }
 }

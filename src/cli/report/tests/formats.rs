@@ -1,9 +1,11 @@
 //! What each format makes of a report.
 
+use std::collections::BTreeMap;
+
 use super::{Story, build, exited, process};
 use crate::{
     api::{ContainerStart, Kubernetes, Owner, Port, event::Body},
-    cli::report::markdown,
+    cli::report::{html, markdown},
     client::json,
     model::is_unsafe_to_print,
 };
@@ -46,8 +48,19 @@ fn hostile() -> Story {
     story
 }
 
-/// Check that a document has the same structure whatever the texts are, and nothing that is unsafe
-/// to print.
+/// The names of the elements of a page, each with how often it begins. Anything that is not the
+/// start of an element, such as `<!`, is an element of that name.
+fn elements(page: &str) -> BTreeMap<String, usize> {
+    let mut found = BTreeMap::new();
+    for rest in page.split('<').skip(1) {
+        let name: String = rest.chars().take_while(|one| !" >\n".contains(*one)).collect();
+        *found.entry(name).or_default() += 1;
+    }
+    found
+}
+
+/// Check that a page has the same elements and the same attributes whatever the texts are, and
+/// nothing that is unsafe to print. tests/cli reads it with a parser of HTML.
 #[test]
 fn a_text_is_never_markup() {
     let (hostile, mut plain) = (hostile(), hostile());
@@ -66,7 +79,10 @@ fn a_text_is_never_markup() {
         }
     }
     let (hostile, plain) = (hostile.ended(), plain.ended());
+    let page = html::page(&hostile).unwrap();
+    assert_eq!(elements(&page), elements(&html::page(&plain).unwrap()));
     let is_unsafe = |one: char| one != '\n' && is_unsafe_to_print(one);
+    assert!(!page.contains(is_unsafe) && page.contains("{{ 7 * 7 }}"));
     let text = markdown::page(&hostile);
     assert!(!text.contains(is_unsafe), "{text}");
     assert_eq!(text.matches("\n````").count(), 2, "{text}");
@@ -94,5 +110,18 @@ fn a_page_says_what_is_missing() {
         other.events.remove(0)
     });
     let report = story.ended();
+    let page = html::page(&report).unwrap();
+    for text in [
+        "default-src &#x27;none&#x27;",
+        "1 event lost",
+        "seen 9 = delivered 7 + lost 2",
+        "repeating-linear-gradient(45deg, var(--hatch)",
+        "(fork) make",
+        "exec:probe-1",
+        "SIGKILL (OOM)",
+    ] {
+        assert!(page.contains(&text.replace("&#x27;", "'")), "{text}: {page}");
+    }
+    assert!(!page.contains("<script") && !page.contains("src=") && !page.contains("url("));
     insta::assert_snapshot!(markdown::page(&report));
 }
