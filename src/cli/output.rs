@@ -102,6 +102,12 @@ impl Output {
         self.0.write_all(text.as_bytes())
     }
 
+    /// Writes what is not text.
+    #[cfg(feature = "report")]
+    pub(super) fn write_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)
+    }
+
     pub(super) fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
     }

@@ -214,3 +214,48 @@ fn a_text_of_a_container_is_text_in_a_page() {
     }
     assert!(title.contains(r"\u202e\x1b[2J\x00") && title.contains(r"<b>\xff"), "{title}");
 }
+
+/// Check with Perfetto's own classes that a trace has a track for each process below that of its
+/// parent, a slice for each run, and instants for ports and gaps.
+#[test]
+fn a_trace_is_as_perfetto_reads_it() {
+    let node = Node::new();
+    let mut events = life("web");
+    let child = process(4300, 4016, &["/bin/false", "<a>"]);
+    events.insert(3, start(1, "web", child.clone()));
+    events.insert(4, exit(1, "web", child, 1));
+    events.insert(5, port_event("port.open"));
+    events.insert(6, port_event("port.close"));
+    events.insert(7, gap(1, "web", None));
+    numbered(&mut events);
+    let _shim = node.shim("web", Script { events, ..Default::default() });
+    let (code, out) = report(&node, &["web", "-o", "perfetto"]);
+    assert_eq!(code, 5, "there is a gap");
+    let trace = read("perfetto", &out);
+    let shell = "4016 /bin/sh -c 'sleep 1 & exit 5'";
+    let tracks = [
+        ("default/web", None),
+        (shell, Some("default/web")),
+        ("4300 /bin/false '<a>'", Some(shell)),
+        ("4211 /bin/sleep 1", Some(shell)),
+        ("ports", Some("default/web")),
+        ("gaps", Some("default/web")),
+    ];
+    let tracks = tracks.map(|(name, parent)| json!({"name": name, "parent": parent}));
+    assert_eq!(trace["tracks"], json!(tracks));
+    let slices = trace["slices"].as_array().expect("a list");
+    assert_eq!(slices.len(), 3);
+    let failed = &slices[1];
+    assert_eq!(failed["args"]["argv"], json!(["/bin/false", "<a>"]));
+    assert_eq!((&failed["args"]["exit_status"], &failed["args"]["pid"]), (&json!(1), &json!(4300)));
+    assert_eq!(failed["category"], json!(["failure"]));
+    assert_eq!(failed["end"], json!(TIME_NS + 5_000_000));
+    let exec = &slices[2]["args"];
+    assert_eq!((&exec["exec_id"], &exec["origin"]), (&json!("probe-1"), &json!("exec")));
+    let instants: Vec<&Value> =
+        trace["instants"].as_array().expect("a list").iter().map(|one| &one["name"]).collect();
+    let named =
+        ["open tcp 127.0.0.1:8080", "close tcp 127.0.0.1:8080", "an unknown number of events lost"];
+    assert_eq!(json!(instants), json!(named));
+    assert_eq!(trace["clocks"]["1"], trace["clocks"]["6"]);
+}

@@ -9,6 +9,7 @@ use crate::cli::clock::parse_time;
 Examples:
   lookout report web                                what has happened in web, as Markdown
   lookout report web -o html > web.html             a page with a timeline, for a browser
+  lookout report web -o perfetto > web.pftrace      for https://ui.perfetto.dev
   lookout report shop/web-0/app --since 1h -o json  the last hour, for a program
   lookout report build >> \"$GITHUB_STEP_SUMMARY\"    in the summary of a job")]
 pub(in crate::cli) struct ReportArgs {
@@ -39,6 +40,8 @@ pub(in crate::cli) enum ReportFormat {
     Md,
     /// A page without scripts, for a browser and for paper.
     Html,
+    /// A trace in the format of Perfetto.
+    Perfetto,
     /// A JSON object with everything.
     Json,
 }

@@ -3,6 +3,7 @@
 //! ```text
 //!  events ─▶ build, process ─▶ tree ─▶ model ─┬▶ html
 //!                                             ├▶ markdown
+//!                                             ├▶ perfetto
 //!                                             └▶ JSON, which is the model itself
 //! ```
 //!
@@ -12,12 +13,16 @@ mod build;
 mod html;
 mod markdown;
 mod model;
+mod perfetto;
 mod process;
 #[cfg(test)]
 mod tests;
 mod tree;
 
-use std::{io, ops::ControlFlow};
+use std::{
+    io::{self, IsTerminal as _},
+    ops::ControlFlow,
+};
 
 use futures::future::join_all;
 
@@ -38,6 +43,11 @@ use crate::{
 };
 
 pub(super) async fn run(args: ReportArgs, out: &mut Output) -> Result<Exit, Failure> {
+    if args.output == ReportFormat::Perfetto && io::stdout().is_terminal() {
+        return Err(Failure::Invalid(
+            "a trace of Perfetto is not text: redirect it to a file".to_owned(),
+        ));
+    }
     let is_quiet = args.quiet;
     let display = DisplayOptions { quiet: is_quiet, no_trunc: true, utc: true };
     let options = ContainerOptions::of_container(args.container, args.namespace, display);
@@ -83,6 +93,7 @@ pub(super) async fn run(args: ReportArgs, out: &mut Output) -> Result<Exit, Fail
         ReportFormat::Html => out.write(&html::page(&report)?)?,
         ReportFormat::Md => out.write(&markdown::page(&report))?,
         ReportFormat::Json => out.write(&(json::to_line(&report) + "\n"))?,
+        ReportFormat::Perfetto => out.write_bytes(&perfetto::trace(&report))?,
     }
     Ok(if exit == Exit::Ok && !report.gaps.is_empty() { Exit::Incomplete } else { exit })
 }

@@ -8,7 +8,7 @@ use super::{
     build::{Builder, Window},
     html, markdown,
     model::{Report, State},
-    tree,
+    perfetto, tree,
 };
 use crate::api::{
     Container, ContainerClose, ContainerStart, Ended, Event, Gap, Owner, Parent, Port, Process,
@@ -368,8 +368,11 @@ fn many_processes_take_linear_time() {
         let began = std::time::Instant::now();
         let report = story.ended();
         assert_eq!(report.processes.len(), 100_000);
-        let sizes =
-            [html::page(&report).unwrap().len() / 5000, markdown::page(&report).len() / 300];
+        let sizes = [
+            html::page(&report).unwrap().len() / 5000,
+            markdown::page(&report).len() / 300,
+            perfetto::trace(&report).len() / 100_000,
+        ];
         assert!(sizes.iter().all(|row| (50..1000).contains(row)), "{sizes:?}");
         // A deep chain may not fit as a whole.
         let chosen = tree::chosen(&report.processes, 5000).len();
@@ -441,5 +444,6 @@ proptest! {
         }
         prop_assert!(html::page(&report).is_ok());
         markdown::page(&report);
+        perfetto::trace(&report);
     }
 }
