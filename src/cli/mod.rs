@@ -18,8 +18,8 @@
 mod args;
 mod clock;
 mod containers;
-#[cfg(target_os = "linux")]
 mod description;
+#[cfg(target_os = "linux")]
 mod doctor;
 mod events;
 mod execs;
