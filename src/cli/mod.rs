@@ -131,6 +131,13 @@ async fn run_command(Cli { command, config, color }: Cli) -> Result<Exit, Failur
         Command::Wait(args) => wait::run(args, &mut out).await?,
         #[cfg(target_os = "linux")]
         Command::Doctor(args) => doctor::run(&args, config.as_deref(), &mut out)?,
+        // A pipe gets pages, as on systems without the screen.
+        #[cfg(all(feature = "top", target_os = "linux"))]
+        Command::Registry(args::registry::RegistryCommand::Top(args))
+            if std::io::IsTerminal::is_terminal(&std::io::stdout()) =>
+        {
+            Box::pin(top::run(args)).await?
+        }
         #[cfg(feature = "daemon")]
         Command::Registry(command) => {
             Box::pin(registry::run(command, config.as_deref(), &mut out)).await?

@@ -49,13 +49,9 @@ pub(in crate::cli) async fn stats(args: StatsArgs, out: &mut Output) -> Result<E
     Ok(Exit::Ok)
 }
 
-/// `lookout top`: the screen on a terminal. Otherwise it prints the resource usage repeatedly, with
-/// the CPU rates since the previous sample.
+/// `lookout top` where there is no screen: prints the resource usage repeatedly, with the CPU rates
+/// since the previous sample.
 pub(in crate::cli) async fn top(args: TopArgs, out: &mut Output) -> Result<Exit, Failure> {
-    #[cfg(all(feature = "top", target_os = "linux"))]
-    if std::io::IsTerminal::is_terminal(&std::io::stdout()) {
-        return Box::pin(crate::cli::top::run(args)).await;
-    }
     let style = Style::for_stdout(args.common.display);
     let selects_containers = args.selects_containers();
     let scope = match selects_containers {
