@@ -158,6 +158,25 @@ impl ContainerOptions {
         }
     }
 
+    /// Whether only some containers are wanted.
+    #[cfg(feature = "daemon")]
+    pub(super) fn selects_some(&self) -> bool {
+        let Self {
+            positional,
+            container,
+            namespace,
+            pod,
+            k8s_namespace,
+            image,
+            labels,
+            display: _,
+        } = self;
+        [positional, container, namespace, pod, k8s_namespace, image]
+            .into_iter()
+            .any(Option::is_some)
+            || !labels.is_empty()
+    }
+
     /// The id or the name that was given for a container.
     pub(super) fn container(&self) -> Option<&str> {
         self.positional.as_deref().or(self.container.as_deref())
@@ -186,6 +205,8 @@ Examples:
   lookout events web --since 5m               and what has happened in the last five minutes
   lookout events --since 14:00 --until 14:05  what ran in five minutes, in all containers
   lookout events --pod shop/web-0 --failures  the exits of a pod with a status other than 0
+  lookout events --origin init --type exit --since 1h
+                                              which containers have ended, with which status
   lookout events web --type exec,exit --all   each exec and exit
   lookout events --filter 'process.user.id == 0 && origin == \"exec\"' -o jsonl
   lookout events web --tail 20 -o custom-columns=TIME:.time,PID:.process.pid,STATUS:.status")]
@@ -203,6 +224,7 @@ pub(super) struct EventsArgs {
     pub(super) all: bool,
     /// Show only these types, separated by commas: process.exec, process.*, or exec for short.
     ///
+    /// A new program is process.start; process.exec is a process that runs another program instead.
     /// observer.gap events are always shown: they report that other events were lost.
     #[arg(
         long = "type",
@@ -231,11 +253,13 @@ pub(super) struct EventsArgs {
     #[cfg(feature = "expressions")]
     #[arg(long, value_name = "EXPRESSION")]
     pub(super) filter: Option<String>,
-    /// Show only events from this time on: 5m (ago), 14:00, 2026-11-25, 2026-11-25T14:00, yesterday,
-    /// or after a cursor, EPOCH:SEQ, of one container.
+    /// Show only events from this time on: 5m (ago), 14:00, 2026-11-25, 2026-11-25T14:00, today,
+    /// yesterday, or after a cursor, EPOCH:SEQ, of one container.
+    ///
+    /// A time is in the zone of the user, also with --utc; 2026-11-25T14:00:00Z is in UTC.
     #[arg(long, value_name = "TIME", value_parser = parse_since)]
     pub(super) since: Option<Since>,
-    /// Show only events before this time.
+    /// Show only events before this time, given as for --since.
     #[arg(long, value_name = "TIME", value_parser = parse_time, conflicts_with = "follow")]
     pub(super) until: Option<u64>,
     /// Show only the last N events; with -f, before the new ones.
@@ -316,6 +340,7 @@ Examples:
   lookout ports         the open ports of all containers
   lookout ports web -w  those of one container, then each that opens or closes
   lookout ports --filter 'network.local.port == 8080'
+  lookout events --type port.open  when each was opened, and by which process
   lookout ports --filter 'port.scope == \"wildcard\"' -o wide")]
 pub(super) struct PortsArgs {
     #[command(flatten)]
@@ -338,7 +363,8 @@ pub(super) struct PortsArgs {
 Examples:
   lookout exits              the exits in all containers
   lookout exits web -f       those of one container from now on
-  lookout exits web -o json  for a program")]
+  lookout exits web -o json  for a program
+  lookout events web --type exit --failures  with the commands, and selected")]
 pub(super) struct ExitsArgs {
     #[command(flatten)]
     pub(super) common: ContainerOptions,
@@ -412,7 +438,7 @@ Examples:
   lookout wait web --port 3000 --timeout 30s  until a process listens on the port
   lookout wait web --process nginx            until nginx runs
   lookout wait web --exec probe-1             until an exec has ended, and with which status
-  lookout wait shop/web-0/app --idle --exit   until nothing happens any more, or it has ended")]
+  lookout wait shop/web-0/app --idle --exit   until it is idle, or has ended")]
 pub(super) struct WaitArgs {
     /// The container: its id, a unique prefix of it, or a name, as for `lookout ps`.
     #[arg(value_name = "CONTAINER")]
@@ -429,7 +455,7 @@ pub(super) struct WaitArgs {
     /// The process of an exec has ended, by the exec's id; can be repeated.
     #[arg(long = "exec", value_name = "ID", group = "condition")]
     pub(super) execs: Vec<String>,
-    /// The container is idle; needs `idle_after` in its configuration.
+    /// The container is idle: no exec request, no connection and no input for `idle_after`.
     #[arg(long, group = "condition")]
     pub(super) idle: bool,
     /// The container's first process has ended.

@@ -335,16 +335,7 @@ pub(in crate::cli) struct TopArgs {
 impl TopArgs {
     /// Whether containers are selected.
     pub(in crate::cli) fn selects_containers(&self) -> bool {
-        let common = &self.common;
-        common.container().is_some()
-            || common.namespace.is_some()
-            || common.pod.is_some()
-            || common.k8s_namespace.is_some()
-    }
-
-    /// Whether registered processes are selected.
-    pub(in crate::cli) fn selects_registered(&self) -> bool {
-        self.select != SelectOptions::default()
+        self.common.selects_some()
     }
 }
 

@@ -225,7 +225,7 @@ pub(super) fn run_time_ns(event: &Event) -> Option<u64> {
     let Some(Body::Process(process)) = &event.body else { return None };
     // Older shims do not report it. The start is exact to a clock tick.
     let since_start =
-        || (process.created_ns > 0).then(|| event.time_ns.saturating_sub(process.created_ns));
+        || event.time_ns.checked_sub(process.created_ns).filter(|_| process.created_ns > 0);
     process.run_time_ns.or_else(since_start)
 }
 

@@ -217,8 +217,13 @@ impl Report {
         }
     }
 
+    /// The failed processes, in the order of their ends: the first is most often the reason of the
+    /// others.
     pub(super) fn failures(&self) -> impl Iterator<Item = &Process> {
-        self.processes.iter().filter(|process| process.is_failure())
+        let mut failed: Vec<&Process> =
+            self.processes.iter().filter(|process| process.is_failure()).collect();
+        failed.sort_by_key(|process| process.end);
+        failed.into_iter()
     }
 }
 

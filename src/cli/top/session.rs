@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     cli::{
-        args::registry::TopArgs,
+        args::registry::{SelectOptions, TopArgs},
         clock::now_ns,
         exit::{Exit, Failure},
         output::Style,
@@ -196,8 +196,8 @@ impl Session {
     fn start(&mut self, scope: Scope) {
         let args = &self.args;
         let container = scope.only_id().unwrap_or_default().to_owned();
-        let (selects_containers, selects_registered) =
-            (args.selects_containers(), args.selects_registered());
+        let selects_containers = args.selects_containers();
+        let selects_registered = args.select != SelectOptions::default();
         let shows_containers = selects_containers || args.containers || !selects_registered;
         let shows_registered = selects_registered || !selects_containers;
         self.state.set_scope(scope);
