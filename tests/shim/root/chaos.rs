@@ -152,10 +152,13 @@ fn round(node: &mut Containerd, id: &str, plan: Plan) -> Result<bool, String> {
         }
     }
     match remove(node, id) {
-        // containerd runs no `delete` for a shim that died before the first connection, so nothing
-        // of it is left that could remove the socket's file. The next `start` of the id does.
+        // containerd runs no `delete` for a shim that died before the first connection, or after
+        // the last container was deleted and before its Shutdown. So nothing is left that could
+        // remove the socket's file. The next `start` of the id does.
         Err(left)
-            if struck && plan.request == 0 && left.starts_with("left: file /run/containerd/s/") =>
+            if struck
+                && [0, 3].contains(&plan.request)
+                && left.starts_with("left: file /run/containerd/s/") =>
         {
             let again = node.run(id, &["--detach"], &["true"]).within(CLIENT).run();
             if again.code != 0 {
