@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 use super::setting;
 use crate::harness::{
     Process,
-    containerd::{Containerd, Version},
+    containerd::{Containerd, Program, Version},
 };
 
 /// How many rounds there are if `LOOKOUT_CHAOS_ROUNDS` is not set.
@@ -123,12 +123,20 @@ fn random_deaths_leave_nothing() {
     assert!(failed.is_empty(), "run again with LOOKOUT_CHAOS_SEED: {failed:?}");
 }
 
+fn run(node: &Containerd, id: &str) -> Program {
+    node.run(id, &["--detach"], &["sh", "-c", "sleep 1000 & sleep 1000"])
+}
+
+fn is_stale_snapshot(error: &str) -> bool {
+    error.contains("io.containerd.snapshotter") && error.contains("file exists")
+}
+
 /// Runs one round. Returns whether the victim was there at its moment.
 fn round(node: &mut Containerd, id: &str, plan: Plan) -> Result<bool, String> {
     let mut struck = false;
     for (index, request) in REQUESTS.iter().enumerate() {
         let client = match *request {
-            "run" => node.run(id, &["--detach"], &["sh", "-c", "sleep 1000 & sleep 1000"]),
+            "run" => run(node, id),
             "exec" => node.exec(id, &[], &["sh", "-c", "exit 3"]),
             "kill" => node.program(&["task", "kill", "--signal", "KILL", id]),
             "delete" => node.program(&["task", "rm", id]),
@@ -139,7 +147,14 @@ fn round(node: &mut Containerd, id: &str, plan: Plan) -> Result<bool, String> {
             thread::sleep(plan.moment);
             struck = strike(node, id, plan);
         }
-        let ended = client.wait();
+        let mut ended = client.wait();
+        // A containerd that was killed while it made a snapshot leaves its directory, and cannot
+        // make the next one before it has collected its garbage.
+        let began = Instant::now();
+        while is_stale_snapshot(&ended.stderr_text()) && began.elapsed() < REMOVED {
+            thread::sleep(STOPPED);
+            ended = run(node, id).within(CLIENT).run();
+        }
         if index < plan.request && ended.code != 0 && *request != "exec" {
             return Err(format!("{request} failed: {}", ended.stderr_text()));
         }
