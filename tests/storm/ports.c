@@ -132,9 +132,16 @@ static void make_short(long count, long microseconds, int first, int is_udp)
 
 static void open_in_steps(long count, long microseconds, int first)
 {
+	long long begun = now();
+
 	for (long n = 0; n < count; n++) {
+		long long left;
+
 		listening("127.0.0.1", first + n, 0);
-		usleep(microseconds);
+		/* By the clock, so that the steps do not drift away from those of the callers. */
+		left = begun / 1000 + (n + 1) * microseconds - now() / 1000;
+		if (left > 0)
+			usleep(left);
 	}
 }
 
