@@ -178,7 +178,8 @@ impl Filter {
             kinds &= kinds_named("process.exit").unwrap_or_default();
         }
         if exec_id.is_some() || !origin.is_empty() || !executable.is_empty() {
-            kinds &= kinds_named("process.*").unwrap_or_default();
+            let of_a_process = ["process.*", "exec.left"].map(kinds_named);
+            kinds &= of_a_process.into_iter().flatten().fold(0, |all, kinds| all | kinds);
         }
         let set = |text: &String| (!text.is_empty()).then(|| text.as_str().into());
         Ok(Self {

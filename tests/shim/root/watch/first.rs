@@ -132,6 +132,11 @@ fn an_exec_reports_what_it_has_left() {
     containerd.detached("c", &[], &["sleep", "1000"]);
     let script = "sleep 2001 & sleep 2002 & /bin/sleep 0.3; :";
     containerd.ctr(&["task", "exec", "--exec-id", "leaky", "c", "sh", "-c", script]).success();
+    let of_exec = ["events", "c", "--exec-id", "leaky", "--origin", "exec", "-o", "jsonl"];
+    deadline::until("the report, selected by exec and origin", || {
+        let read = containerd.lookout(&of_exec).run().success().stdout_text();
+        read.contains("\"exec.left\"")
+    });
     let left =
         subscriber.wait(deadline::PATIENCE, "the report", |event| event.kind() == "exec.left");
     assert_eq!(left.text("/containerd/exec_id"), "leaky", "{left:?}");
