@@ -107,10 +107,12 @@ pub(super) async fn read_journals(
         };
         let event = reader.pending.pop_front();
         // The history has answered by now: each source was waited for.
-        let stores_events = readers.iter().any(|reader| match &reader.source {
-            Source::History(history) => history.stores_events(),
-            Source::Shim(_) => false,
-        });
+        let stores_events = || {
+            readers.iter().any(|reader| match &reader.source {
+                Source::History(history) => history.stores_events(),
+                Source::Shim(_) => false,
+            })
+        };
         if let Some(event) = event
             && once.as_mut().is_none_or(|once| once.is_new(&event, stores_events))
             && sink.handle_event(&event)?.is_break()
@@ -194,9 +196,9 @@ impl Once {
 
     /// Whether an event is to be passed on. Of a journal that has rolled over, the history has the
     /// beginning, or a gap of its own, if it stores events.
-    fn is_new(&mut self, event: &Event, stores_events: bool) -> bool {
+    fn is_new(&mut self, event: &Event, stores_events: impl FnOnce() -> bool) -> bool {
         if event.seq == 0 {
-            return !(stores_events && history::is_of_journal(event));
+            return !(history::is_of_journal(event) && stores_events());
         }
         // Only the history has the events of other epochs.
         self.seen.get_mut(&event.epoch).is_none_or(|seen| seen.insert(event.seq))
