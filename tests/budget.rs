@@ -28,7 +28,8 @@ fn the_shim_is_made_of_few_crates() {
     assert!(all <= 100, "{all} crates");
 }
 
-/// Check that the command is made of few crates; 156 with SQLite, CEL, YAML, time zones and a screen.
+/// Check that the command is made of few crates; 157 with SQLite, CEL, YAML, time zones, a screen and
+/// the templates of reports.
 #[test]
 fn the_command_is_made_of_few_crates() {
     let all = crates(&[]).len() - 1;

@@ -1,5 +1,5 @@
-//! The processes of containers at a time in the past, from the daemon's history and from the journals
-//! of the shims.
+//! The processes of containers at a time in the past, from the daemon's history and from the
+//! journals of the shims.
 
 use std::{collections::HashMap, io, ops::ControlFlow};
 

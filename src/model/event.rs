@@ -178,7 +178,7 @@ event_types! {
     "process.done", Done = Body::Done { .. },
     /// Once, if a dead process is not done 10 s after its exit.
     "process.held", Held = Body::Held { .. },
-    /// The command of an exec has ended, and processes that it has started are alive; after its exit.
+    /// The command of an exec has ended, and processes that it started are alive; after its exit.
     "exec.left", ExecLeft = Body::ExecLeft { .. },
     /// The kernel's OOM killer ended the process; before its exit, from the source `bpf` only.
     "process.oom_kill", OomKill = Body::OomKill(_),

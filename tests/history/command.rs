@@ -93,8 +93,8 @@ fn the_history_completes_a_journal() {
     assert_eq!(ran.code, Some(5), "the journal has rolled over");
 }
 
-/// Check that a daemon with a history that is off completes no journal: the beginning that the journal
-/// lacks is a gap, and the status says so.
+/// Check that a daemon with a history that is off completes no journal: the beginning that the
+/// journal lacks is a gap, and the status says so.
 #[test]
 fn a_history_that_is_off_completes_nothing() {
     let mut node = Node::new(&[("LOOKOUT_HISTORY_SIZE", "0")]);
@@ -138,8 +138,8 @@ fn a_tree_of_the_past_has_what_lived_then() {
     assert_eq!((all.code, all.out.lines().count()), (Some(0), 4), "{} {}", all.err, all.out);
 }
 
-/// Check that a container that has ended is inspected, and that the page says that its own exit was not
-/// seen.
+/// Check that a container that has ended is inspected, and that the page says that its own exit was
+/// not seen.
 #[test]
 fn an_ended_container_is_inspected() {
     let (node, _living) = stored();

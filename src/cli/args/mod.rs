@@ -67,8 +67,8 @@ pub(super) enum Command {
     Inspect(InspectArgs),
     /// Write a report of a container: its processes over time, failures, ports and gaps.
     ///
-    /// The container may still run, or have ended: then the daemon's history is asked. The report is
-    /// one document on stdout, without links to other files.
+    /// The container may still run, or have ended: then the daemon's history is asked. The report
+    /// is one document on stdout, without links to other files.
     #[cfg(feature = "report")]
     Report(ReportArgs),
     /// Wait until something has happened in a container.

@@ -86,8 +86,8 @@ impl Screen {
     }
 
     /// Gives the terminal back and stops this process. The rest of its process group, such as sudo,
-    /// is stopped first, as the terminal does it for Ctrl-Z. This process has a handler for SIGTSTP,
-    /// so it stops itself by the signal that none can handle.
+    /// is stopped first, as the terminal does it for Ctrl-Z. This process has a handler for
+    /// SIGTSTP, so it stops itself by the signal that none can handle.
     pub(super) fn suspend(&self, is_by_key: bool) {
         self.modes.leave();
         // The loop receives this SIGTSTP too, and then calls this function again.
@@ -113,8 +113,8 @@ impl Screen {
         Ok(())
     }
 
-    /// Waits for bytes of keys. Never returns if there are none, or while the terminal is given back.
-    /// Cancel safe.
+    /// Waits for bytes of keys. Never returns if there are none, or while the terminal is given
+    /// back. Cancel safe.
     pub(super) async fn key_bytes(&self) -> Vec<u8> {
         let is_entered = self.modes.is_entered.load(Ordering::Relaxed);
         let Some(keys) = self.keys.as_ref().filter(|_| is_entered) else {

@@ -32,8 +32,8 @@ pub(super) async fn follow(namespace: Option<String>, container: String, changes
                 Ok(new) => {
                     let _ = changes.send(Change::Note(Note::Shims, None)).await;
                     for registration in new {
-                        let follower =
-                            Follower { registration, container: container.clone(), changes: changes.clone() };
+                        let (container, changes) = (container.clone(), changes.clone());
+                        let follower = Follower { registration, container, changes };
                         followers.spawn(follower.run());
                     }
                 }

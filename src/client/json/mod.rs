@@ -104,8 +104,8 @@ pub struct Event {
     /// `injected`, `hook` or `unknown`. `exec.left`: `exec`.
     #[serde(skip_serializing_if = "String::is_empty")]
     origin: String,
-    /// `process.*`: the process. `exec.left`: that of the exec. `container.start`: init, with its pid
-    /// only.
+    /// `process.*`: the process. `exec.left`: that of the exec. `container.start`: init, with its
+    /// pid only.
     #[serde(skip_serializing_if = "Option::is_none")]
     process: Option<Process>,
     /// `process.exit`: 0 to 255, or 128 + the signal. Absent if it is unknown.

@@ -1,15 +1,15 @@
 //! The containers of the events in the journal, with the constants that the events leave out.
 //!
-//! What the configuration of a container says about it is long, and does not change. So it is not in
-//! each event: a stream gives it once, at its beginning or before the first event of a container that
-//! began later.
+//! What the configuration of a container says about it is long, and does not change. So it is not
+//! in each event: a stream gives it once, at its beginning or before the first event of a container
+//! that began later.
 
 use std::{collections::VecDeque, mem::size_of, sync::Arc};
 
 use crate::model::{Body, Container, Event};
 
-/// The containers that have a description, and events in the journal or perhaps some to come, in the order
-/// of their beginnings.
+/// The containers that have a description, and events in the journal or perhaps some to come, in
+/// the order of their beginnings.
 #[derive(Debug, Default)]
 pub(super) struct Containers {
     known: VecDeque<Known>,

@@ -133,10 +133,10 @@ impl Calls {
     /// The runtime call for which a record has to wait, because an earlier record with the same pid
     /// waits for it. A fork also waits if an earlier record of the parent does.
     ///
-    /// The records of one pid are applied in their order. Otherwise a container could hide a process
-    /// of an exec: it gives the pid to another process (clone3 with `set_tid`) before the exec is
-    /// known, and when the records of the first process no longer wait, they look like late records
-    /// of a process that is known to have ended.
+    /// The records of one pid are applied in their order. Otherwise a container could hide a
+    /// process of an exec: it gives the pid to another process (clone3 with `set_tid`) before the
+    /// exec is known, and when the records of the first process no longer wait, they look like late
+    /// records of a process that is known to have ended.
     pub(super) fn call_to_wait_in(&self, record: &WaitingRecord) -> Option<CallId> {
         let parent = match &record.what {
             What::Fork(lineage) => lineage.parent_pid(),

@@ -250,8 +250,8 @@ fn remove(node: &Containerd, id: &str) -> Result<(), String> {
     // A client removes its fifos together with the task, which is not possible when the task ended
     // with its shim.
     let is_fifo = |what: &String| what.starts_with("file /run/containerd/fifo/");
-    // containerd renames a bundle before it removes it. One that is killed in between leaves it, and
-    // does not look at it again.
+    // containerd renames a bundle before it removes it. One that is killed in between leaves it,
+    // and does not look at it again.
     let renamed = format!("/.{id}");
     let is_renamed = |what: &String| match what.strip_prefix("file ") {
         Some(path) if path.ends_with(&renamed) => std::fs::remove_dir_all(path).is_ok(),

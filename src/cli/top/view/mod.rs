@@ -26,7 +26,8 @@ use crate::cli::{
 };
 
 /// The keys that the last line names, most important first.
-const KEYS: &str = "q quit  k kill  / filter  space fold  enter details  e exits  t tree  c m i p a n sort  ? help";
+const KEYS: &str = "q quit  k kill  / filter  space fold  enter details  e exits  t tree  \
+                    c m i p a n sort  ? help";
 
 /// Draws the whole state. `State::refresh` has been called.
 pub(super) fn draw(state: &State, frame: &mut Frame) {

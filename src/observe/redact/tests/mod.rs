@@ -316,7 +316,8 @@ proptest! {
             let name = arg.rsplit('/').next().unwrap_or_default();
             name.len() <= tools::NAME_MAX && tools::ToolName::new(name.as_bytes()).rules().is_some()
         };
-        let before: Vec<String> = before.iter().map(|arg| arg.replace(['-', '\'', '"'], "")).collect();
+        let without_quotes = before.iter().map(|arg| arg.replace(['-', '\'', '"'], ""));
+        let before: Vec<String> = without_quotes.collect();
         prop_assume!(!before.iter().any(is_tool));
         let filled = shape.replace('§', &secret);
         let mut args: Vec<Vec<u8>> = before

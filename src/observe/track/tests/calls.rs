@@ -142,8 +142,8 @@ fn a_pid_that_is_used_again_hides_no_process_of_an_exec() {
     );
 }
 
-/// Check the same where the second process belongs to another exec, of which the pid is known before
-/// that of the first one, or after it.
+/// Check the same where the second process belongs to another exec, of which the pid is known
+/// before that of the first one, or after it.
 #[test]
 fn a_pid_that_two_execs_use_hides_no_process() {
     for first_known in ["a", "b"] {
@@ -534,8 +534,8 @@ fn a_scan_reports_init_only_if_it_may_run() {
     assert_eq!(script.lines(), ["process.start 200 /bin/sh init snapshot"]);
 }
 
-/// Check that an exec that ends before its descendants reports them after its exit, oldest first, and
-/// that neither init nor an exec without living descendants reports any.
+/// Check that an exec that ends before its descendants reports them after its exit, oldest first,
+/// and that neither init nor an exec without living descendants reports any.
 #[test]
 fn an_exec_reports_what_it_has_left() {
     let mut script = Script::started();

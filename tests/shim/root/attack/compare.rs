@@ -147,8 +147,8 @@ impl Comparing<'_> {
         }
     }
 
-    /// Processes with one pid that began within one clock tick. Neither events nor walks distinguish
-    /// them, so only their numbers are compared.
+    /// Processes with one pid that began within one clock tick. Neither events nor walks
+    /// distinguish them, so only their numbers are compared.
     fn repeated(&mut self, identity: Identity, births: &[&Birth]) {
         self.result.processes += births.len();
         self.result.vague += births.len();
